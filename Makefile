@@ -1,0 +1,49 @@
+# Plain pip in .venv; every verb sets up first when it must. TORCH_INDEX=cpu takes PyTorch's own CPU wheels.
+
+PYTHON ?= python3.11
+SLOW ?= slow
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+
+# Idle OpenMP threads sleep instead of spinning: on few cores that is worth more than any other setting.
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check clean
+
+help: ## list these verbs
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: $(READY) ## create .venv with the pinned packages (PYTHON=python3.11, TORCH_INDEX=cpu)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+ifeq ($(TORCH_INDEX),cpu)
+	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu $(TORCH)
+endif
+	$(PIP) -c constraints.txt -e '.[dev]' tensorboard
+	@touch $@
+
+demo: $(READY) ## align the embedded model and compare it with its base
+	$(BIN)/sightline demo
+
+test: $(READY) ## fast tests, two workers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-slow: $(READY) ## slow tests, one after another (SLOW="slow and resume" chooses by marker)
+	$(BIN)/python -m pytest -m "$(SLOW)"
+
+check: $(READY) ## lint, format, types, floors, docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest tests/guards -q -p no:randomly
+
+clean: ## remove caches and builds; .venv and runs stay
+	rm -rf dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
