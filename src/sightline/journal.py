@@ -1,0 +1,394 @@
+"""The run folder: written so that a kill at any moment leaves it readable and resumable.
+
+    runs/NAME/
+      recipe.yaml        the resolved recipe; written last when the folder is made: its presence makes a run
+      environment.json   where the run began
+      status.json        running, interrupted, failed or done
+      metrics.jsonl      one line per log: {"step": 3, "loss/dpo": 0.61, "time/step": 0.2}
+      samples.jsonl      answers sampled along the way
+      skipped.jsonl      the bad rows that were left out
+      checkpoints/step-000100/   each with manifest.json: sizes and sha256 of its files
+      report.html        written by reports
+
+Whole files appear by rename; lines are appended, and a torn last line is dropped; a checkpoint is a folder
+that appears by rename after all of it is on disk. Timing values live under "time/..." only: those alone may
+differ between a run and its repetition. Reading takes no lock; the first write takes it.
+Knows nothing of training, plots or torch: what goes into a checkpoint is written by a function handed in.
+
+Errors: RunError (a folder that is not what was asked for) > RunFailed (the run could not go on).
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import yaml
+from safetensors import SafetensorError
+
+State = Literal["running", "interrupted", "failed", "done"]
+
+_PACKAGES = (
+    "sightline",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "pillow",
+)
+_CHECKPOINT = re.compile(r"step-(\d{6,})")
+_PARTIAL = ".partial-"
+_ROWS = ("metrics.jsonl", "samples.jsonl")
+
+
+class RunError(ValueError):
+    """A run folder that is not what was asked for; one sentence with the cure."""
+
+
+class RunFailed(RunError):
+    """A run that could not go on (a full disk, say), with what to do."""
+
+
+class Journal:
+    """One run folder: make it with `create`, find it again with `open`, leave it with `close` or `with`."""
+
+    def __init__(self, folder: Path) -> None:
+        """The journal of a folder as it is; `create` and `open` check it first."""
+        self.folder = folder
+        self._checkpoints = folder / "checkpoints"
+        self._lock: int | None = None
+
+    def __enter__(self) -> "Journal":
+        """The journal itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the lock go."""
+        self.close()
+
+    @staticmethod
+    def create(folder: str | Path, recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> "Journal":
+        """Make the folder of a new run; refused when a run is there already."""
+        journal = Journal(Path(folder))
+        try:
+            journal.folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            problem = f"{folder} cannot be a run folder: {error.filename} is a file"
+            raise RunError(f"{problem}; choose another --out") from error
+        journal.lock()
+        if recipe_of(folder) is not None:
+            journal.close()
+            cure = f"go on with `sightline resume {folder}`, or choose another --out"
+            raise RunError(f"{folder} already holds a run; {cure}")
+        atomic_write(journal.folder / "environment.json", _json(environment))
+        journal.status("running", step=0)
+        text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)
+        atomic_write(journal.folder / "recipe.yaml", text)
+        return journal
+
+    @staticmethod
+    def open(folder: str | Path) -> "Journal":
+        """The journal of a run that exists, to read or (from the first write on, under the lock) to go on."""
+        if recipe_of(folder) is None:
+            problem = "holds no run (no recipe.yaml)" if Path(folder).is_dir() else "does not exist"
+            cure = "name the folder that `sightline train` printed, such as runs/dpo_world"
+            raise RunError(f"{folder} {problem}; {cure}")
+        return Journal(Path(folder))
+
+    def lock(self) -> None:
+        """Keep other processes from writing here, and clear what a kill left half-written."""
+        if self._lock is not None:
+            return
+        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            owner = os.read(descriptor, 20).decode() or "unknown"
+            os.close(descriptor)
+            problem = f"{self.folder} is being written by another process (id {owner})"
+            raise RunError(f"{problem}; wait until it ends, or stop it first") from error
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        self._lock = descriptor
+        for partial in self._checkpoints.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(partial)
+        for partial in self.folder.glob(f"{_PARTIAL}*"):
+            partial.unlink()
+        for name in _ROWS:
+            _drop_torn_line(self.folder / name)
+
+    def close(self) -> None:
+        """Let the lock go."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def recipe(self) -> dict[str, Any]:
+        """The resolved recipe of the run."""
+        recipe = recipe_of(self.folder)
+        assert recipe is not None
+        return recipe
+
+    def status(self, state: State, **facts: Any) -> None:
+        """Say how the run stands: `status("interrupted", step=120)`."""
+        self.lock()
+        row = {"state": state, "time": _now(), "pid": os.getpid(), **facts}
+        self._write_whole("status.json", _json(row))
+
+    def read_status(self) -> dict[str, Any]:
+        """The last status; a run that was killed still says "running"."""
+        return json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line of numbers (null when not finite); log all of a step before its checkpoint."""
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._append("metrics.jsonl", [{"step": step, **finite}])
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """All lines in order, null as NaN; a torn last line is left out."""
+        rows = _read_rows(self.folder / "metrics.jsonl")
+        return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
+
+    def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append sampled answers, one line each."""
+        self._append("samples.jsonl", [{"step": step, **row} for row in rows])
+
+    def read_samples(self) -> list[dict[str, Any]]:
+        """All sampled answers in order."""
+        return _read_rows(self.folder / "samples.jsonl")
+
+    def skipped(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """List the bad rows of the data that this run leaves out; replaces an earlier list."""
+        self.lock()
+        self._write_whole("skipped.jsonl", "".join(_line(row) for row in rows))
+
+    def read_skipped(self) -> list[dict[str, Any]]:
+        """The bad rows that were left out."""
+        return _read_rows(self.folder / "skipped.jsonl")
+
+    def checkpoints(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        folders = [path for path in self._checkpoints.glob("step-*") if _CHECKPOINT.fullmatch(path.name)]
+        return sorted((path for path in folders if (path / "manifest.json").is_file()), key=step_of)
+
+    def latest(self) -> Path | None:
+        """The last complete checkpoint."""
+        return next(reversed(self.checkpoints()), None)
+
+    def write_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
+        """Let `write(folder)` fill a checkpoint, which then appears as a whole; a sound one there is kept."""
+        self.lock()
+        final = self._checkpoints / f"step-{step:06d}"
+        if final.is_dir():
+            if not _damage(final):
+                return final
+            self._remove(final)
+        partial = final.with_name(f"{_PARTIAL}{final.name}-{os.getpid()}")
+        try:
+            partial.mkdir(parents=True)
+            write(partial)
+            self._seal(partial, step=step)
+            partial.rename(final)
+            _sync(final.parent)
+        except (OSError, SafetensorError) as error:
+            kept = self.latest()
+            stands = f"{kept.name} stands untouched" if kept else "there is no earlier checkpoint"
+            raise RunFailed(f"{final} could not be written ({_reason(error)}): {stands}; {self._cure()}") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return final
+
+    def verify(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint whose files are not those of its manifest."""
+        damage = _damage(checkpoint)
+        if damage:
+            cure = f"remove that folder, then `sightline resume {self.folder}` goes on from the one before"
+            raise RunError(f"{checkpoint} is damaged: {damage}; {cure}")
+
+    def prune(self, keep_last: int, best: int | None = None) -> None:
+        """Remove all checkpoints but the last ones and that of step `best`."""
+        assert keep_last >= 1, "the last checkpoint is what a run goes on from"
+        self.lock()
+        for checkpoint in self.checkpoints()[:-keep_last]:
+            if step_of(checkpoint) != best:
+                self._remove(checkpoint)
+
+    def rewind(self, step: int) -> None:
+        """Drop rows and checkpoints after `step`, so that going on from there repeats them; -1 drops all."""
+        self.lock()
+        for checkpoint in self.checkpoints():
+            if step_of(checkpoint) > step:
+                self._remove(checkpoint)
+        for name in _ROWS:
+            path = self.folder / name
+            if path.exists():
+                self._write_whole(name, "".join(_line(row) for row in _read_rows(path) if row["step"] <= step))
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        self.lock()
+        try:
+            with (self.folder / name).open("a", encoding="utf-8") as file:
+                file.write("".join(_line(row) for row in rows))
+        except OSError as error:
+            raise self._not_written(name, error) from error
+
+    def _write_whole(self, name: str, content: str) -> None:
+        try:
+            atomic_write(self.folder / name, content)
+        except OSError as error:
+            raise self._not_written(name, error) from error
+
+    def _not_written(self, name: str, error: OSError) -> RunFailed:
+        return RunFailed(f"{self.folder / name} could not be written ({_reason(error)}); {self._cure()}")
+
+    def _cure(self) -> str:
+        return f"make room and go on with `sightline resume {self.folder}`"
+
+    def _seal(self, partial: Path, *, step: int) -> None:
+        """Put all that the checkpoint stands on, the rows up to its step included, on disk; manifest last."""
+        for name in _ROWS:
+            if (self.folder / name).exists():
+                _sync(self.folder / name)
+        inside = sorted(partial.rglob("*"))
+        for path in inside:
+            _sync(path)
+        names = {path.relative_to(partial).as_posix(): path for path in inside if path.is_file()}
+        files = {name: _fingerprint(path) for name, path in names.items()}
+        atomic_write(partial / "manifest.json", _json({"schema_version": 1, "step": step, "files": files}))
+
+    def _remove(self, checkpoint: Path) -> None:
+        """By rename first: a kill in between must not leave half a checkpoint under a good name."""
+        doomed = checkpoint.with_name(f"{_PARTIAL}removed-{checkpoint.name}-{os.getpid()}")
+        checkpoint.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def recipe_of(folder: str | Path) -> dict[str, Any] | None:
+    """The resolved recipe of the run in this folder; None when there is no run."""
+    path = Path(folder) / "recipe.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint folder, by its name."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def environment() -> dict[str, Any]:
+    """Where this process runs: versions, machine, commit of the current folder and command line."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "num_cpus": os.cpu_count(),
+        "argv": sys.argv,
+        "started": _now(),
+    }
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a whole file that is either the old or the new one at any moment."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    partial = path.with_name(f"{_PARTIAL}{path.name}-{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in words."""
+    try:
+        expected = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))["files"]
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError):
+        return "manifest.json is missing or cannot be read"
+    for name, fingerprint in expected.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != fingerprint["size"] or _fingerprint(path) != fingerprint:
+            return f"{name} is not the file that was written"
+    return None
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _drop_torn_line(path: Path) -> None:
+    if path.exists():
+        with path.open("rb+") as file:
+            text = file.read()
+            file.truncate(text.rfind(b"\n") + 1)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _json(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, indent=1) + "\n"
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(("git", *words), capture_output=True, text=True, timeout=5, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
