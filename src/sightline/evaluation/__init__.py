@@ -1,0 +1,1 @@
+"""Measures models on tasks and says how sure the numbers are."""
