@@ -1,0 +1,46 @@
+"""The command line: names, flags and help; what they do is in build, imported inside the commands.
+
+Owns argument parsing, what is printed, and the exit status: 0 done, 1 a run that failed, 2 a mistake in what
+was asked for, 130 stopped by Ctrl-C. Imports no torch, and lets nothing import it before names, recipes and
+files have been checked. SIGHTLINE_TRACEBACK=1 shows where in the code a mistake was found.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import CycloptsError, UnusedCliTokensError
+
+from sightline.cli import rooms, runs
+from sightline.cli.parts import app, printable
+from sightline.journal import RunFailed
+
+__all__ = ["app", "main", "rooms", "runs"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; every mistake of the user is one line on stderr."""
+    try:
+        tokens = list(sys.argv[1:] if arguments is None else arguments)
+        status = app(tokens, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: that is no mistake
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("sightline: stopped\n")
+        return 130
+    except (CycloptsError, ValueError, OSError) as error:
+        if os.environ.get("SIGHTLINE_TRACEBACK"):
+            raise
+        sys.stderr.write(f"sightline: error: {printable(_sentence(error))}\n")
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        return 1 if full or isinstance(error, RunFailed) else 2
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"{' '.join(error.unused_tokens or ())!r} is one word too many; see --help"
+    return " ".join(str(error).split())

@@ -1,0 +1,198 @@
+"""Commands about what runs are made of: data, the embedded world, the shipped recipes."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.table import Table
+
+from sightline.cli.parts import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    cell,
+    data,
+    expect_file,
+    expect_nothing,
+    recipes,
+    say,
+    show,
+    show_check,
+    world,
+)
+from sightline.config import ConfigError, find_recipe, recipe_names
+from sightline.registry import check_name
+
+
+@data.command(name="check")
+def data_check(
+    *files: Path,
+    model: str | None = None,
+    root: Path | None = None,
+    show: Annotated[int, NOT_NEGATIVE] = 3,
+    on_bad: Literal["error", "skip"] = "error",
+    max_image_pixels: Annotated[int, AT_LEAST_ONE] = 50_000_000,
+    max_image_bytes: Annotated[int, AT_LEAST_ONE] = 64 * 2**20,
+) -> int:
+    """Read every row and image as a run would: counts, lengths, prompts as the model sees them, bad rows.
+
+    Example: `sightline data check data/preferences.jsonl --model world:base`
+
+    Args:
+        files: JSONL or Parquet files of groups.
+        model: Count tokens and render prompts for this model (a folder, a hub id, `world:base`).
+        root: Folder that image paths are relative to; by default that of each file.
+        show: How many prompts to print as the model sees them; needs a model.
+        on_bad: Whether bad rows end in exit status 2 (error) or 0 (skip).
+        max_image_pixels: Images with more are bad rows.
+        max_image_bytes: Image files with more are bad rows.
+    """
+    if not files:
+        raise ConfigError("data check: no file is named; give JSONL or Parquet files of groups")
+    for path in files:
+        expect_file(path)
+    from sightline import build
+
+    found = build.check_data(
+        files=list(files),
+        model=model,
+        root=root,
+        show=show,
+        max_image_pixels=max_image_pixels,
+        max_image_bytes=max_image_bytes,
+    )
+    show_check(found)
+    return 2 if found.bad_rows and on_bad == "error" else 0
+
+
+@data.command(name="convert")
+def data_convert(source: Path, target: Path, /) -> None:
+    """Write JSONL as Parquet or Parquet as JSONL, nothing lost; the file names say which is which.
+
+    Example: `sightline data convert data/preferences.jsonl data/preferences.parquet`
+
+    Args:
+        source: File to read.
+        target: File to write; it must not be there yet.
+    """
+    from sightline.data.files import read_groups, write_groups
+
+    expect_file(source)
+    expect_nothing(target)
+    num_groups = write_groups(target, (row for _, row in read_groups(source)))
+    say(f"{num_groups} groups in {target}")
+    if source.resolve().parent != target.resolve().parent:
+        say(f"image paths are as they were: set data.root to {source.parent} when you use {target}")
+
+
+@world.command(name="build")
+def world_build(*, out: Path = Path("runs/world"), seed: Annotated[int, NOT_NEGATIVE] = 0, scale: float = 1.0) -> None:
+    """Build the embedded model and its ceiling from nothing: it learns to see, then it is badly taught.
+
+    Example: `sightline world build --scale 0.01 --out runs/tiny_world`
+
+    Args:
+        out: Folder for weights and card.
+        seed: The same seed gives the same weights on the same machine.
+        scale: Share of the full training; 1 takes hours, 0.01 shows that it works.
+    """
+    if not 0 < scale <= 1:
+        raise ConfigError(f"--scale is {scale}; give more than 0 and at most 1")
+    from sightline import build
+
+    say(build.world_build(out=out, seed=seed, scale=scale))
+
+
+@world.command(name="draw")
+def world_draw(
+    *,
+    split: str = "test",
+    num: Annotated[int, AT_LEAST_ONE] = 8,
+    out: Path = Path("runs/world/scenes"),
+    seed: Annotated[int, NOT_NEGATIVE] = 0,
+) -> None:
+    """Draw scenes as PNG files, with everything that is true about them in a JSONL file.
+
+    Example: `sightline world draw --split crowd --num 20 --out scenes`
+
+    Args:
+        split: train, validation, test, or a shifted split (pairs, crowd, canvas, ground, corrupt).
+        num: How many.
+        out: Folder for pictures and truth.
+        seed: Another seed draws other scenes.
+    """
+    check_name("split", split)
+    from sightline import build
+
+    say(build.world_draw(split=split, num=num, out=out, seed=seed))
+
+
+@world.command(name="groups")
+def world_groups(
+    *,
+    task: str,
+    out: Path,
+    split: str = "train",
+    num: Annotated[int, AT_LEAST_ONE] = 1000,
+    annotator: str = "person",
+    seed: Annotated[int, NOT_NEGATIVE] = 0,
+) -> None:
+    """Write preference data about drawn scenes: prompts, answers, and what an annotator thinks of them.
+
+    Example: `sightline world groups --task describe --num 2000 --out runs/world/describe_pairs.jsonl`
+
+    Args:
+        task: detect, refer, count, exist, describe, read or refuse.
+        out: A .jsonl or .parquet file.
+        split: Which scenes.
+        num: How many groups.
+        annotator: Who prefers: a simulated person, a weak_judge, or exact rules.
+        seed: Another seed draws other scenes and other noise.
+    """
+    for kind, name in (("task", task), ("split", split), ("annotator", annotator)):
+        check_name(kind, name)
+    from sightline import build
+
+    say(build.world_groups(task=task, split=split, num=num, out=out, annotator=annotator, seed=seed))
+
+
+@recipes.command(name="list")
+def recipes_list() -> None:
+    """List the shipped recipes, each with what it does.
+
+    Example: `sightline recipes list`
+    """
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name in recipe_names():
+        first = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
+        table.add_row(name, cell(first.removeprefix("# ")))
+    show(table)
+
+
+@recipes.command(name="show")
+def recipes_show(name: str, /) -> None:
+    """Print a shipped recipe with its comments.
+
+    Example: `sightline recipes show dpo_world`
+
+    Args:
+        name: As `sightline recipes list` gives it.
+    """
+    say(find_recipe(name).read_text(encoding="utf-8"), end="")
+
+
+@recipes.command(name="copy")
+def recipes_copy(name: str, dest: Path, /) -> None:
+    """Copy a shipped recipe, to change it.
+
+    Example: `sightline recipes copy dpo_world my_run.yaml`
+
+    Args:
+        name: As `sightline recipes list` gives it.
+        dest: A new file, or a folder.
+    """
+    source = find_recipe(name)
+    target = dest / source.name if dest.is_dir() else dest
+    expect_nothing(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    say(f"{target}: run it with `sightline train {target}`")

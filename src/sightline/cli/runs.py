@@ -1,0 +1,272 @@
+"""Commands about one run or one model: train, resume, sample, evaluate, export, report, demo."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from sightline.cli.parts import (
+    AT_LEAST_ONE,
+    FLAG,
+    NOT_NEGATIVE,
+    SEVERAL,
+    app,
+    cell,
+    expect_file,
+    expect_nothing,
+    say,
+    show,
+)
+from sightline.config import (
+    ConfigError,
+    Recipe,
+    check_present,
+    differences,
+    load_recipe,
+    make_recipe,
+    resolved_yaml,
+    to_dict,
+)
+from sightline.journal import Journal, RunError, atomic_write, recipe_of
+from sightline.registry import check_name, did_you_mean
+
+
+@app.command
+def train(
+    *words: Annotated[str, Parameter(name="RECIPE", allow_leading_hyphen=True)],
+    dry_run: Annotated[bool, FLAG] = False,
+) -> None:
+    """Train what a recipe says, or go on when its run folder holds the same run.
+
+    Several recipes are merged left to right, and `--KEY.SUB VALUE` (or `key.sub=value`) overrides one key,
+    whatever the recipe says; docs/recipes.md explains every key. Recipes are files or names of shipped ones.
+
+    Example: `sightline train recipes/dpo_world.yaml --objective.beta 0.2 --out runs/beta_0.2`
+
+    Args:
+        words: Recipes and overrides.
+        dry_run: Print the resolved recipe and stop.
+    """
+    paths, overrides = _recipes_and_overrides(words)
+    recipe = load_recipe(paths, overrides)
+    if dry_run:
+        say(resolved_yaml(recipe), end="")
+        return
+    goes_on = _goes_on(recipe)
+    check_present(recipe, source=paths[-1])
+    from sightline import build
+
+    if goes_on:
+        say(f"{recipe.out} holds this run already: going on with it")
+        _tell_run(build.resume(folder=Path(str(recipe.out))))
+    else:
+        _tell_run(build.train(recipe=recipe))
+
+
+@app.command
+def resume(run: Path, /) -> None:
+    """Go on with a run that was stopped, from its last checkpoint, as if it had never been stopped.
+
+    Example: `sightline resume runs/dpo_world`
+
+    Args:
+        run: The run folder.
+    """
+    recipe = make_recipe(Journal.open(run).recipe(), source=str(run / "recipe.yaml"))
+    check_present(recipe, source=str(run / "recipe.yaml"))
+    from sightline import build
+
+    _tell_run(build.resume(folder=run))
+
+
+@app.command
+def sample(
+    target: str,
+    /,
+    *,
+    image: Annotated[tuple[Path, ...], SEVERAL] = (),
+    prompt: str,
+    temperature: Annotated[float, NOT_NEGATIVE] = 0.0,
+    max_tokens: Annotated[int, AT_LEAST_ONE] = 256,
+    seed: Annotated[int, NOT_NEGATIVE] = 0,
+    num: Annotated[int, AT_LEAST_ONE] = 1,
+) -> None:
+    """Answer a prompt about images; for a run, the model before it answers beside the tuned one.
+
+    Example: `sightline sample runs/dpo_world --image scene.png --prompt "What is in the picture?"`
+
+    Args:
+        target: A run folder, an exported model, `world:base` or a hub id.
+        image: Image files, in the order in which the model reads them, before the prompt.
+        prompt: What to ask.
+        temperature: 0 takes the most likely token each time; 1 draws from the model's own distribution.
+        max_tokens: Longest answer.
+        seed: Decides the draws.
+        num: Answers per model.
+    """
+    for path in image:
+        expect_file(path)
+    from sightline import build
+
+    answers = build.sample(
+        target=target,
+        images=list(image),
+        prompt=prompt,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        seed=seed,
+        num=num,
+    )
+    columns: dict[str, list[str]] = {}
+    for label, text in answers:
+        columns.setdefault(label, []).append(text)
+    table = Table(*columns, show_lines=num > 1)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(cell, row))
+    show(table)
+
+
+@app.command
+def evaluate(
+    target: str,
+    /,
+    *,
+    tasks: str = "describe,exist,count,detect,refer,read,refuse",
+    split: str = "test",
+    scenes: Annotated[int, AT_LEAST_ONE] = 2000,
+    batch_size: Annotated[int, AT_LEAST_ONE] = 64,
+    json_out: Annotated[Path | None, Parameter(name="--json")] = None,
+) -> None:
+    """Measure a run or a model on drawn scenes, each number with its 95% interval.
+
+    Example: `sightline evaluate runs/dpo_world --tasks describe,exist --scenes 500`
+
+    Args:
+        target: A run folder, an exported model, `world:base` or `world:ceiling`.
+        tasks: Names with commas between them: detect, refer, count, exist, describe, read, refuse.
+        split: Which scenes: test, or a shifted split (pairs, crowd, canvas, ground, corrupt).
+        scenes: How many; intervals shrink with the square root.
+        batch_size: Prompts at a time; memory follows it, the numbers do not depend on it.
+        json_out: Write the numbers to this file too.
+    """
+    names = [name.strip() for name in tasks.split(",")]
+    for name in names:
+        check_name("task", name)
+    check_name("split", split)
+    from sightline import build
+
+    found = build.evaluate(target=target, tasks=names, split=split, scenes=scenes, batch_size=batch_size)
+    table = Table("task", "metric", "value", "95% interval", title=cell(f"{target}, {scenes} {split} scenes"))
+    for task, metrics in found.items():
+        for metric, interval in metrics.items():
+            bounds = f"{interval.low:.3f} to {interval.high:.3f}"
+            table.add_row(task, cell(metric), f"{interval.estimate:.3f}", bounds)
+    show(table)
+    if json_out is not None:
+        rows = {task: {name: asdict(interval) for name, interval in ms.items()} for task, ms in found.items()}
+        summary = {"target": target, "split": split, "scenes": scenes, "tasks": rows}
+        atomic_write(json_out, json.dumps(summary, indent=1) + "\n")
+
+
+@app.command
+def export(run: Path, out: Path, /, *, keep_adapter: Annotated[bool, FLAG] = False) -> None:
+    """Write the tuned model of a run as an ordinary Hugging Face checkpoint, processor included.
+
+    Example: `sightline export runs/dpo_world models/aligned`
+
+    Args:
+        run: The run folder.
+        out: A folder that is not there yet.
+        keep_adapter: Keep adapters apart instead of merging them into the weights.
+    """
+    Journal.open(run)
+    expect_nothing(out)
+    from sightline import build
+
+    say(build.export(run=run, out=out, keep_adapter=keep_adapter))
+
+
+@app.command
+def report(run: Path, /) -> None:
+    """Write the report of a run (curves, last numbers, sampled answers) as one page, from its folder alone.
+
+    Example: `sightline report runs/dpo_world`
+
+    Args:
+        run: The run folder; the run may still be going.
+    """
+    from sightline.reports.run_report import write_run_report
+
+    Journal.open(run)
+    say(write_run_report(run))
+
+
+@app.command
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    seed: Annotated[int, NOT_NEGATIVE] = 0,
+    scenes: Annotated[int, AT_LEAST_ONE] = 2000,
+    quick: Annotated[bool, FLAG] = False,
+) -> None:
+    """Align the embedded model while you watch, and write a report with pictures and intervals.
+
+    Base, preference pairs, SFT on the chosen answers, DPO, ceiling: all are measured on the same scenes.
+
+    Example: `sightline demo --seed 1 --out runs/demo_1`
+
+    Args:
+        out: Where the report and the runs go.
+        seed: Another seed draws other scenes and pairs; the same one gives the same numbers.
+        scenes: Test scenes that all models are compared on.
+        quick: Fewer pairs and scenes: a look in a minute, with wide intervals.
+    """
+    from sightline import build
+
+    build.demo(out=out, seed=seed, scenes=scenes, quick=quick)
+
+
+def _recipes_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`a.yaml --objective.beta 0.2 seed=1` as its recipes and its overrides (`objective.beta=0.2`)."""
+    paths: list[str] = []
+    overrides: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            is_override = "=" in word and not Path(word).exists()
+            (overrides if is_override else paths).append(word)
+            continue
+        key, equals, value = word.removeprefix("--").partition("=")
+        flags = ["--dry-run", *(f"--{name}" for name in Recipe.model_fields)]
+        if not word.startswith("--") or ("." not in key and f"--{key}" not in flags):
+            raise ConfigError(f"unknown option {word}{did_you_mean(word, flags)}")
+        if not equals:
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise ConfigError(f"option {word} has no value; write it as {word} VALUE")
+        overrides.append(f"{key}={value}")
+    if not paths:
+        raise ConfigError("no recipe is named; `sightline recipes list` shows those that are shipped")
+    return paths, overrides
+
+
+def _goes_on(recipe: Recipe) -> bool:
+    """Whether the run folder holds this very run; refused when it holds another."""
+    before = recipe_of(str(recipe.out))
+    if before is None:
+        return False
+    changes = differences(to_dict(recipe), before)
+    if changes:
+        more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
+        problem = f"{recipe.out} holds a run of another recipe ({changes[0]}{more})"
+        raise RunError(f"{problem}; choose another folder with --out, or remove this one")
+    return True
+
+
+def _tell_run(folder: Path) -> None:
+    say(f"run: {folder}")
+    say(f"next: sightline sample {folder} --image FILE --prompt TEXT, sightline export {folder} OUT")

@@ -1,0 +1,56 @@
+"""The recipe: what one run is, checked to the last key before anything heavy is imported.
+
+`schema` says what a recipe may hold; `load` reads YAML files, merges them, puts overrides on top and fills in
+what follows from the rest; `mistakes` turns every mistake into one line. Knows nothing of torch, models or
+training.
+"""
+
+from sightline.config.load import (
+    check_present,
+    differences,
+    find_recipe,
+    load_recipe,
+    make_recipe,
+    recipe_folder,
+    recipe_names,
+    resolved_yaml,
+    to_dict,
+)
+from sightline.config.mistakes import ConfigError
+from sightline.config.schema import (
+    Data,
+    Dpo,
+    Lora,
+    Model,
+    Objective,
+    Optim,
+    Recipe,
+    Reference,
+    Sft,
+    Train,
+    recipe_keys,
+)
+
+__all__ = [
+    "ConfigError",
+    "Data",
+    "Dpo",
+    "Lora",
+    "Model",
+    "Objective",
+    "Optim",
+    "Recipe",
+    "Reference",
+    "Sft",
+    "Train",
+    "check_present",
+    "differences",
+    "find_recipe",
+    "load_recipe",
+    "make_recipe",
+    "recipe_folder",
+    "recipe_keys",
+    "recipe_names",
+    "resolved_yaml",
+    "to_dict",
+]

@@ -1,0 +1,264 @@
+"""From files and flags to one recipe: read, merge left to right, put overrides on top, fill in what follows.
+
+Two keys merge by more than "the later one wins": a block whose `kind` changes is replaced as a whole, and of
+`train.epochs` and `train.steps` the later one drops the earlier one.
+Owns the files and where each key came from. Does not know what the keys mean, save for what one key says
+about another (`_fill_in`).
+"""
+
+import copy
+import difflib
+import importlib.util
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from sightline.config.mistakes import ConfigError, first_mistake
+from sightline.config.schema import Recipe
+from sightline.registry import did_you_mean
+
+COMMAND_LINE = "command line"
+
+_Path = tuple[str, ...]
+_EITHER_OR: dict[_Path, str] = {("train", "epochs"): "steps", ("train", "steps"): "epochs"}
+
+
+def load_recipe(paths: Iterable[str | Path], overrides: Iterable[str] = ()) -> Recipe:
+    """The resolved recipe of YAML files (or shipped names), merged left to right, with `a.b=value` on top."""
+    merged: dict[str, Any] = {}
+    origins: dict[_Path, str] = {}
+    source = COMMAND_LINE
+    for path in paths:
+        file = find_recipe(path)
+        source = str(path) if Path(path).suffix else str(file)
+        _merge(merged, _read(file, source), (), source, origins)
+    _merge(merged, _override_tree(overrides), (), COMMAND_LINE, origins)
+    return _checked(merged, origins, source)
+
+
+def make_recipe(values: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+    """The resolved recipe of plain values, as `load_recipe` makes it of files."""
+    return _checked(dict(values), {}, source)
+
+
+def check_present(recipe: Recipe, *, source: str = "recipe") -> None:
+    """Refuse a recipe whose files or trackers are not here; called before anything heavy is imported."""
+    for key, files in (("files", recipe.data.files), ("validation_files", recipe.data.validation_files)):
+        for name in files:
+            if not Path(name).is_file():
+                problem = "is a folder" if Path(name).is_dir() else "does not exist"
+                raise ConfigError(f"{source}: data.{key}: {name} {problem}{_cure_for_file(Path(name))}")
+    root = recipe.data.root
+    if root is not None and not Path(root).is_dir():
+        raise ConfigError(f"{source}: data.root: {root} is no folder; give the one that image paths start from")
+    for tracker in recipe.tracking:
+        if importlib.util.find_spec(tracker) is None:
+            cure = f"`pip install {tracker}`, or leave it out"
+            raise ConfigError(f"{source}: tracking: {tracker} is not installed; {cure}")
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain JSON values, in the order of the schema."""
+    return recipe.model_dump(mode="json")
+
+
+def resolved_yaml(recipe: Recipe) -> str:
+    """The recipe as YAML with every key written out; loading it gives the same recipe."""
+    return yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
+
+
+def differences(values: Mapping[str, Any], others: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Where two recipes differ: "objective.beta is 0.2 and was 0.1"."""
+    found = []
+    for key in dict.fromkeys((*values, *others)):
+        value, other = values.get(key), others.get(key)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            found += differences(value, other, f"{prefix}{key}.")
+        elif value != other:
+            found.append(f"{prefix}{key} is {_yaml_value(value)} and was {_yaml_value(other)}")
+    return found
+
+
+def recipe_folder() -> Path:
+    """Where the shipped recipes lie: inside the installed package, or at the top of the repository."""
+    package = Path(__file__).parents[1]
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parents[1] / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a recipe, given by path or by shipped name."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.name == str(name) and path.name in recipe_names():
+        return recipe_folder() / f"{name}.yaml"
+    if path.is_dir():
+        is_run = (path / "recipe.yaml").is_file()
+        cure = f"`sightline resume {name}` goes on with a run" if is_run else "name a file"
+        raise ConfigError(f"{name}: is a folder, not a recipe; {cure}")
+    if path.stem in recipe_names():
+        raise ConfigError(f"{name}: no such file; did you mean {path.stem}, which is shipped?")
+    beside = [str(file) for file in path.parent.glob("*.yaml")] if path.suffix else []
+    raise ConfigError(f"{name}: no such recipe{did_you_mean(str(name), [*beside, *recipe_names()])}")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key that is repeated or is not text is refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node, its keys checked first."""
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str) or key in seen:
+                problem = "given twice; remove one" if isinstance(key, str) else "not text; put it in quotes"
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is {problem}", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(file: Path, source: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{source}: {place}{_one_line(error.problem or 'is not YAML')}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{source}: is not YAML text ({_one_line(str(error))}); name a recipe") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: holds no keys; `sightline recipes show dpo_world` prints a whole recipe")
+    return values
+
+
+def _override_tree(overrides: Iterable[str]) -> dict[str, Any]:
+    """Overrides as one nested block, so that a changed `kind` keeps what is given beside it."""
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        parts = key.split(".")
+        if not equals or not all(parts):
+            cure = "write it as objective.beta=0.2"
+            raise ConfigError(f"{COMMAND_LINE}: {override}: is neither a recipe nor KEY=VALUE; {cure}")
+        block = tree
+        for part in parts[:-1]:
+            block = block.setdefault(part, {})
+            if not isinstance(block, dict):
+                raise ConfigError(f"{COMMAND_LINE}: {key}: an earlier flag gives {part} as a whole; keep one of them")
+        try:
+            block[parts[-1]] = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{COMMAND_LINE}: {key}: {text!r} is no YAML value; put it in quotes") from error
+    return tree
+
+
+def _merge(base: dict[str, Any], new: Mapping[str, Any], path: _Path, source: str, origins: dict[_Path, str]) -> None:
+    """Lay `new` over `base` in place, and note where each key came from."""
+    for key, value in new.items():
+        here = (*path, key)
+        rival = _EITHER_OR.get(here)
+        if rival is not None and value is not None and rival not in new:
+            base.pop(rival, None)
+        old = base.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and not _changes_kind(old, value):
+            _merge(old, value, here, source, origins)
+            continue
+        base[key] = copy.deepcopy(value)
+        for other in [other for other in origins if other[: len(here)] == here]:
+            del origins[other]
+        origins[here] = source
+
+
+def _changes_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "kind" in old and "kind" in new and old["kind"] != new["kind"]
+
+
+def _checked(values: dict[str, Any], origins: Mapping[_Path, str], source: str) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(values)
+        return _fill_in(recipe)
+    except ValidationError as error:
+        path, sentence = first_mistake(error)
+    except _Contradiction as error:
+        path, sentence = error.path, error.sentence
+    raise ConfigError(f"{_origin(path, origins) or source}: {'.'.join(path)}: {sentence}")
+
+
+def _origin(path: _Path, origins: Mapping[_Path, str]) -> str | None:
+    """Who wrote the key or, last, something below it; else who wrote the block around it."""
+    below = [source for other, source in origins.items() if other[: len(path)] == path]
+    around = [origins[path[:length]] for length in range(1, len(path)) if path[:length] in origins]
+    return next(reversed(below or around), None)
+
+
+class _Contradiction(Exception):
+    """Two keys that do not go together."""
+
+    def __init__(self, path: str, sentence: str) -> None:
+        self.path = tuple(path.split("."))
+        self.sentence = sentence
+
+
+def _fill_in(recipe: Recipe) -> Recipe:
+    """Defaults that follow from other keys, written out; contradictions refused."""
+    out = recipe.out if recipe.out is not None else f"runs/{recipe.name}"
+    train = recipe.train
+    if train.evaluate_every is not None and not recipe.data.validation_files:
+        raise _Contradiction("train.evaluate_every", "there is nothing to evaluate on; give data.validation_files")
+    if train.epochs is None and train.steps is None:
+        train = train.model_copy(update={"epochs": 1.0})
+    if train.evaluate_every is None and recipe.data.validation_files:
+        train = train.model_copy(update={"evaluate_every": train.save_every})
+    kind = _reference_kind(recipe)
+    if recipe.reference.cache is not None and kind != "cached":
+        raise _Contradiction("reference.cache", f"is only used by kind cached, and the kind is {kind}; remove one")
+    cache = recipe.reference.cache or f"{out}/reference" if kind == "cached" else None
+    reference = recipe.reference.model_copy(update={"kind": kind, "cache": cache})
+    return recipe.model_copy(update={"out": out, "train": train, "reference": reference})
+
+
+def _reference_kind(recipe: Recipe) -> str:
+    kind, model = recipe.reference.kind, recipe.model
+    beside = [key for key in ("train_tower", "train_projector") if vars(model)[key]]
+    only_adapters = model.train == "lora" and not beside
+    if recipe.objective.kind == "sft":
+        if kind not in ("auto", "none"):
+            raise _Contradiction("reference.kind", f"is {kind}, but sft compares with nothing; set it to auto")
+        return "none"
+    if kind == "none":
+        raise _Contradiction("reference.kind", "is none, but dpo compares with a reference; use auto")
+    if kind == "adapter_off" and not only_adapters:
+        trained = f"model.{beside[0]} is true" if beside else "model.train is full"
+        sentence = f"is adapter_off, but {trained}, so switching it off does not give the start; use cached"
+        raise _Contradiction("reference.kind", sentence)
+    if kind == "auto":
+        return "adapter_off" if only_adapters else "cached"
+    return kind
+
+
+def _cure_for_file(path: Path) -> str:
+    """The end of an error about a data file: a similar name beside it, or where it should come from."""
+    names = [entry.name for entry in path.parent.iterdir() if entry.is_file()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, names, n=1)
+    if close:
+        return f"; did you mean {path.parent / close[0]}?"
+    return "; make it as the head of the recipe says, or correct the path (relative to the current folder)"
+
+
+def _yaml_value(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

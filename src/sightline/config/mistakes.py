@@ -1,0 +1,121 @@
+"""Every mistake in a recipe as one line: where it was written, the path of the key, what is wrong, a cure.
+
+Owns the wording. Does not know how recipes are read and merged.
+"""
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from sightline.config.schema import Recipe, branches, kind_of, recipe_keys
+from sightline.registry import did_you_mean
+
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text, in quotes if it looks like something else",
+    "tuple": "a list, such as [one, two]",
+    "model": "a block of keys",
+    "finite": "a finite number",
+}
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+class ConfigError(ValueError):
+    """A recipe that cannot be run; its text is one line: `x.yaml: objective.bta: unknown key; ...`."""
+
+
+def first_mistake(error: ValidationError) -> tuple[tuple[str, ...], str]:
+    """The path of the first mistake and its sentence; further ones are named by their paths."""
+    mistakes: dict[tuple[str, ...], str] = {}
+    found = sorted(error.errors(include_url=False), key=lambda details: details["type"] == "missing")
+    for details in found:  # what is missing comes last: a misspelt key is why
+        path, block = _follow(details["loc"])
+        if details["type"].startswith("union_tag"):
+            path = (*path, "kind")
+        if path not in mistakes:
+            entry = "".join(f"entry {part + 1} " for part in details["loc"] if isinstance(part, int))
+            mistakes[path] = entry + _sentence(details, path, block)
+    (path, sentence), *others = mistakes.items()
+    if others:
+        names = ", ".join(".".join(other) for other, _ in others[:3])
+        sentence += f" (and {len(others)} more: {names}{', ...' if len(others) > 3 else ''})"
+    return path, sentence
+
+
+def _follow(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], type[BaseModel]]:
+    """The path as the user wrote it (without the tags of unions), and the innermost block on it."""
+    path: list[str] = []
+    block: type[BaseModel] = Recipe
+    choices: list[type[BaseModel]] = []
+    for part in location:
+        chosen = [choice for choice in choices if kind_of(choice) == part]
+        choices = []
+        if chosen:
+            block = chosen[0]
+        elif isinstance(part, str):
+            path.append(part)
+            below = branches(block.model_fields[part]) if part in block.model_fields else []
+            block, choices = (below[0], []) if len(below) == 1 else (block, below)
+    return tuple(path), block
+
+
+def _sentence(details: ErrorDetails, path: tuple[str, ...], block: type[BaseModel]) -> str:
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key{_cure_for_key(path, block)}"
+    if kind == "missing":
+        return "is missing; give it a value"
+    if kind == "union_tag_not_found":
+        return f"is missing; use one of {', '.join(map(kind_of, branches(block.model_fields[path[-2]])))}"
+    if kind == "union_tag_invalid":
+        return _no_choice(context["tag"], context["expected_tags"])
+    if kind == "literal_error":
+        return _no_choice(value, context["expected"])
+    if kind == "value_error":
+        return str(context["error"])
+    return _out_of_bounds(kind, value, context)
+
+
+def _out_of_bounds(kind: str, value: Any, context: dict[str, Any]) -> str:
+    if kind in _BOUNDS:
+        bound, words = _BOUNDS[kind]
+        return f"is {_shown(value)}; give {words} {context[bound]:g}"
+    if kind in ("too_short", "string_too_short"):
+        return "is empty; give at least one"
+    if kind == "too_long":
+        return f"has {context['actual_length']} entries; give {context['max_length']}"
+    if kind == "string_pattern_mismatch":
+        return f"is {value!r}; use letters, digits, dots, dashes and underscores, a letter or digit first"
+    return f"is {_shown(value)}; give {_WANTED.get(kind.partition('_')[0], 'another value')}"
+
+
+def _cure_for_key(path: tuple[str, ...], block: type[BaseModel]) -> str:
+    """A close key of the block, else the same key in another block, else the keys that there are."""
+    cure = did_you_mean(path[-1], block.model_fields)
+    elsewhere = [key for key, _ in recipe_keys() if key.rpartition(".")[2] == path[-1]]
+    if ".".join(path) in elsewhere:
+        return f" for kind {kind_of(block)}; remove it, or change the kind"
+    return cure if "did you mean" in cure or not elsewhere else f"; did you mean {elsewhere[0]}?"
+
+
+def _no_choice(value: Any, quoted: str) -> str:
+    choices = re.findall(r"'([^']*)'", quoted)
+    guess = did_you_mean(str(value), choices)
+    return f"is {_shown(value)}{guess.replace('known are', 'use one of')}"
+
+
+def _shown(value: Any) -> str:
+    """The value as one would write it in YAML, cut short."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

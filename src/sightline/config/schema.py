@@ -1,0 +1,274 @@
+"""What a recipe may hold: every key with its type, default, bounds and meaning.
+
+The line under a field is its entry in docs/recipes.md; a test holds the two together.
+Knows nothing of files and command lines, nor of what the values do.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from sightline.registry import did_you_mean
+
+STRICT = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+EMBEDDED_MODELS = ("world:base", "world:ceiling")
+
+
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"is {str(value).lower()}; give a number")
+    return value
+
+
+_Number = BeforeValidator(_no_truth_value)
+Count = Annotated[int, Field(gt=0), _Number]
+Whole = Annotated[int, Field(ge=0), _Number]
+Positive = Annotated[float, Field(gt=0), _Number]
+NotNegative = Annotated[float, Field(ge=0), _Number]
+Share = Annotated[float, Field(ge=0, le=1), _Number]
+BelowOne = Annotated[float, Field(ge=0, lt=1), _Number]
+BelowHalf = Annotated[float, Field(ge=0, lt=0.5), _Number]
+
+
+class Lora(BaseModel):
+    """Low-rank adapters."""
+
+    model_config = STRICT
+
+    rank: Count = 16
+    """Width of the adapters: memory and optimiser state grow with it, speed hardly changes."""
+    alpha: Positive = 32
+    """Scale: the adapter's output is multiplied by alpha / rank."""
+    dropout: NotNegative = 0.0
+    """Must be 0: with dropout the shared-prompt forward and its plain twin would draw different masks."""
+    targets: Literal["language"] | tuple[str, ...] = "language"
+    """Linear layers that get an adapter: `language` is all of the language model; or a list of names."""
+
+    @field_validator("dropout")
+    @classmethod
+    def _exact(cls, value: float) -> float:
+        if value != 0:
+            raise ValueError(f"is {value}; set it to 0, since dropout breaks the exactness of the forward")
+        return value
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        names = isinstance(value, (list, tuple)) and value and all(isinstance(name, str) for name in value)
+        if value != "language" and not names:
+            raise ValueError(f"is {value!r}; write language, or a list of layers such as [q_proj, v_proj]")
+        return value
+
+
+class Model(BaseModel):
+    """Which model is trained, and how much of it."""
+
+    model_config = STRICT
+
+    path: str = Field(min_length=1)
+    """`world:base` or `world:ceiling` (they ship with the package), a folder, or a hub id."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub model; pin it to be able to repeat the run."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` halves the memory of frozen weights and computes faster; trained weights stay float32."""
+    train: Literal["lora", "full"] = "lora"
+    """`lora` trains adapters beside frozen weights; `full` the language model itself, for more memory."""
+    lora: Lora = Lora()
+    """The adapters; read only when `model.train` is `lora`."""
+    train_tower: bool = False
+    """Train the vision tower too: images are then encoded with gradient at every step."""
+    train_projector: bool = False
+    """Train the projector (merger) between tower and language model too."""
+    min_pixels: Count | None = None
+    """Smaller images are enlarged to this many pixels (models with free image sizes); null: as published."""
+    max_pixels: Count | None = None
+    """Larger images are shrunk to this many pixels: the first knob for memory; null: as published."""
+    longest_side: Count | None = None
+    """Images are shrunk until their longer side has this many pixels; null leaves them."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: about a third slower, for much less memory."""
+    trust_remote_code: bool = False
+    """Allow the model's repository to run its own Python code here; only for sources that you trust."""
+
+    @field_validator("path")
+    @classmethod
+    def _embedded(cls, value: str) -> str:
+        if value.startswith("world:") and value not in EMBEDDED_MODELS:
+            raise ValueError(f"{value!r} is no embedded model{did_you_mean(value, EMBEDDED_MODELS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Model":
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            bounds = f"min_pixels {self.min_pixels} is above max_pixels {self.max_pixels}"
+            raise ValueError(f"{bounds}; exchange them")
+        return self
+
+
+class Data(BaseModel):
+    """What the model learns from."""
+
+    model_config = STRICT
+
+    files: tuple[str, ...] = Field(min_length=1)
+    """JSONL or Parquet files of groups, read one after another; relative to the current folder."""
+    validation_files: tuple[str, ...] = ()
+    """Files that are only ever evaluated; the checkpoint that is best on them is kept."""
+    root: str | None = None
+    """Folder that image paths are relative to and may not leave; null: the folder of each file."""
+    on_bad: Literal["error", "skip"] = "error"
+    """What a bad row does: stop the run, or be left out, counted and listed in skipped.jsonl."""
+    max_image_pixels: Count = 50_000_000
+    """Images with more pixels are bad rows; their header is read, they are never decoded."""
+    max_image_bytes: Count = 64 * 2**20
+    """Image files with more bytes are bad rows."""
+    max_prompt_tokens: Count | None = None
+    """Prompts with more tokens (those of images included) are bad rows; nothing is ever truncated."""
+    max_answer_tokens: Count | None = None
+    """Answers with more tokens are bad rows; nothing is ever truncated."""
+
+
+class Sft(BaseModel):
+    """Imitate the chosen answers."""
+
+    model_config = STRICT
+
+    kind: Literal["sft"]
+    """Imitate the chosen answers (supervised fine-tuning)."""
+    normalise: Literal["token", "answer"] = "token"
+    """What weighs the same: every token of the step, or every answer however long."""
+
+
+class Dpo(BaseModel):
+    """Prefer the chosen answer to the rejected one."""
+
+    model_config = STRICT
+
+    kind: Literal["dpo"]
+    """Prefer the chosen answer to the rejected one (direct preference optimisation)."""
+    beta: Positive = 0.1
+    """How close the policy stays to the reference: smaller moves further."""
+    label_smoothing: BelowHalf = 0.0
+    """Share of pairs that are assumed to be labelled the wrong way round (conservative DPO)."""
+    nll_weight: NotNegative = 0.0
+    """Weight of the per-token negative log-likelihood of the chosen answer: an anchor for what it names."""
+    length_normalise: bool = False
+    """Divide each answer's log-probability by its number of tokens, so that length alone wins nothing."""
+
+
+Objective = Annotated[Sft | Dpo, Field(discriminator="kind")]
+
+
+class Reference(BaseModel):
+    """The model that the policy is compared with."""
+
+    model_config = STRICT
+
+    kind: Literal["auto", "none", "adapter_off", "copy", "cached"] = "auto"
+    """`adapter_off` (no memory; only adapters are trained), `copy` (a frozen second model), `cached`
+    (log-probs computed once and kept on disk), `none`; `auto`: none for sft, adapter_off where it is exact,
+    else cached."""
+    cache: str | None = None
+    """Folder of the kept log-probs, for `cached`; runs may share it; null: `reference` in the run folder."""
+
+
+class Optim(BaseModel):
+    """AdamW and its schedule."""
+
+    model_config = STRICT
+
+    learning_rate: Positive = 1e-5
+    """Peak learning rate."""
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    """Decay of the running means of the gradient and of its square."""
+    epsilon: Positive = 1e-8
+    """Added to the denominator."""
+    weight_decay: NotNegative = 0.0
+    """Decoupled weight decay."""
+    max_grad_norm: Positive = 1.0
+    """Larger gradients are scaled down to this norm."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate falls after the warm-up; `linear` and `cosine` end at zero."""
+    warmup_fraction: Share = 0.05
+    """Share of all steps over which the learning rate rises from zero."""
+
+
+class Train(BaseModel):
+    """How long, in what portions, and what is kept."""
+
+    model_config = STRICT
+
+    epochs: Positive | None = None
+    """Passes over the data; give this or `steps`; null and no `steps`: 1."""
+    steps: Count | None = None
+    """Optimiser steps; give this or `epochs`."""
+    groups_per_step: Count = 16
+    """Prompts (with all their answers) per optimiser step, over all processes."""
+    token_budget: Count = 8192
+    """Tokens of the packed layout per micro-batch: memory follows it, the gradient does not depend on it."""
+    evaluate_every: Count | None = None
+    """Steps between evaluations on `data.validation_files`; null: as `train.save_every`, if there are any."""
+    save_every: Count = 100
+    """Steps between checkpoints; the last step is always saved."""
+    keep_checkpoints: Count = 1
+    """Last checkpoints to keep; with validation files the best one is kept besides."""
+    log_every: Count = 1
+    """Steps between lines in metrics.jsonl."""
+    threads: Count | None = None
+    """Threads that torch uses; repeating a run bit for bit needs the same number; null: torch decides."""
+    check_first_batch: bool = True
+    """Hold the shared-prompt forward to its plain twin on the first batch, and stop when they differ."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Train":
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps are both given; remove one of them")
+        return self
+
+
+class Recipe(BaseModel):
+    """One run, complete."""
+
+    model_config = STRICT
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run: letters, digits, dots, dashes and underscores."""
+    out: str | None = None
+    """Run folder; null: `runs/` and the name."""
+    seed: Whole = 0
+    """Decides the order of the data and every random draw."""
+    model: Model
+    """Which model is trained, and how much of it."""
+    data: Data
+    """What it learns from."""
+    objective: Objective
+    """What it learns; the other keys of the block depend on `objective.kind`."""
+    reference: Reference = Reference()
+    """The model that the policy is compared with."""
+    optim: Optim = Optim()
+    """AdamW and its schedule."""
+    train: Train = Train()
+    """How long, in what portions, and what is kept."""
+    tracking: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where metrics go besides metrics.jsonl; each must be installed."""
+
+
+def branches(field: FieldInfo) -> list[type[BaseModel]]:
+    """The blocks that a field may hold: none for a plain value, several for a union by `kind`."""
+    options = get_args(field.annotation) if field.discriminator else (field.annotation,)
+    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+
+
+def kind_of(branch: type[BaseModel]) -> str:
+    """The value of `kind` that chooses this block of a union."""
+    return get_args(branch.model_fields["kind"].annotation)[0]
+
+
+def recipe_keys(block: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key in the order of the schema, dotted; `kind` comes once for each variant of a union."""
+    for name, field in block.model_fields.items():
+        yield f"{prefix}{name}", field
+        for branch in branches(field):
+            yield from recipe_keys(branch, f"{prefix}{name}.")
