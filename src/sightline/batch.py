@@ -1,0 +1,144 @@
+"""What the engine eats: N answers on their prompts, with named columns; and what an objective gives back.
+
+Knows neither who filled the columns nor which objective reads them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInput:
+    """One image as the model will see it, by content; pixels are made when somebody needs them."""
+
+    key: str
+    """Hash of the image's content and of the processor's settings."""
+    num_tokens: int
+    """Placeholder tokens that it takes in the prompt; equals the number of its features."""
+    load: Callable[[], Tensor]
+    """Pixels, [channels, height, width] for LLaVA."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptTokens:
+    """A prompt as tokens, image placeholders expanded; its images in reading order."""
+
+    id: str
+    """Prompt id, for errors and seeds."""
+    ids: tuple[int, ...]
+    """Token ids; each image takes `num_tokens` placeholders."""
+    images: tuple[ImageInput, ...] = ()
+    """Images in reading order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """N answers on P prompts.
+
+    Example: two prompts with two answers each have `group` [0, 0, 1, 1], `tokens` [4, T] padded on the right,
+    `pairs` [[0, 1], [2, 3]] and perhaps `columns["ref_logprobs"]` [4, T].
+    """
+
+    prompts: tuple[PromptTokens, ...]
+    """The P prompts."""
+    group: Tensor
+    """[N] which prompt an answer hangs on; ascending."""
+    tokens: Tensor
+    """[N, T] answer tokens, end-of-turn included, padded with 0."""
+    lengths: Tensor
+    """[N] number of tokens of each answer."""
+    mask: Tensor
+    """[N, T] which tokens are scored; never true beyond the length."""
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    """More about the answers: [N] or [N, T]."""
+    pairs: Tensor = field(default_factory=lambda: torch.zeros(0, 2, dtype=torch.long))
+    """[M, 2] rows of (chosen, rejected)."""
+    pair_columns: Mapping[str, Tensor] = field(default_factory=dict)
+    """More about the pairs: [M]."""
+
+    @property
+    def num_answers(self) -> int:
+        """N."""
+        return len(self.group)
+
+    def select(self, prompts: Sequence[int]) -> "Batch":
+        """The part of the batch that hangs on these prompts, in this order, trimmed to its longest answer."""
+        new_prompt = torch.full((len(self.prompts),), -1, dtype=torch.long)
+        new_prompt[torch.as_tensor(prompts, dtype=torch.long)] = torch.arange(len(prompts))
+        kept = (new_prompt[self.group] >= 0).nonzero().squeeze(1)
+        kept = kept[torch.argsort(new_prompt[self.group[kept]], stable=True)]
+        new_row = torch.full((self.num_answers,), -1, dtype=torch.long)
+        new_row[kept] = torch.arange(len(kept))
+        longest = int(self.lengths[kept].max()) if len(kept) else 0
+        pairs = new_row[self.pairs]
+        whole = (pairs >= 0).all(1)
+        columns = {k: v[kept][:, :longest] if v.dim() > 1 else v[kept] for k, v in self.columns.items()}
+        return replace(
+            self,
+            prompts=tuple(self.prompts[p] for p in prompts),
+            group=new_prompt[self.group[kept]],
+            tokens=self.tokens[kept][:, :longest],
+            lengths=self.lengths[kept],
+            mask=self.mask[kept][:, :longest],
+            columns=columns,
+            pairs=pairs[whole],
+            pair_columns={k: v[whole] for k, v in self.pair_columns.items()},
+        )
+
+    def with_columns(self, **columns: Tensor) -> "Batch":
+        """The same batch with more columns."""
+        return replace(self, columns={**self.columns, **columns})
+
+
+def make_batch(
+    prompts: Sequence[PromptTokens],
+    answers: Sequence[Sequence[Sequence[int]]],
+    *,
+    pairs: Sequence[tuple[int, int]] = (),
+    pair_columns: Mapping[str, Sequence[float]] | None = None,
+) -> Batch:
+    """A batch from prompts and, for each, its answers' token ids; `pairs` count rows over all answers."""
+    assert len(prompts) == len(answers)
+    rows = [tuple(answer) for group in answers for answer in group]
+    for prompt, group in zip(prompts, answers, strict=True):
+        if any(len(answer) == 0 for answer in group):
+            raise ValueError(
+                f"prompt {prompt.id!r} has an answer without tokens; an answer ends with its end-of-turn token"
+            )
+    longest = max((len(row) for row in rows), default=0)
+    tokens = torch.zeros(len(rows), longest, dtype=torch.long)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = torch.as_tensor(row, dtype=torch.long)
+    lengths = torch.as_tensor([len(row) for row in rows], dtype=torch.long)
+    return Batch(
+        prompts=tuple(prompts),
+        group=torch.as_tensor([p for p, group in enumerate(answers) for _ in group], dtype=torch.long),
+        tokens=tokens,
+        lengths=lengths,
+        mask=torch.arange(longest)[None, :] < lengths[:, None],
+        pairs=torch.as_tensor(list(pairs), dtype=torch.long).reshape(-1, 2),
+        pair_columns={k: torch.as_tensor(list(v), dtype=torch.float32) for k, v in (pair_columns or {}).items()},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What a policy says about the answers of a batch; what was not wanted is empty."""
+
+    logprobs: Tensor
+    """[N, T] log-probability of each answer token; 0 where the token is not scored."""
+    entropy: Tensor | None = None
+    """[N, T] entropy of the distribution that each token was drawn from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an objective gives back for one micro-batch: totals, never means."""
+
+    terms: Mapping[str, Tensor]
+    """Name of each loss term -> its total over the micro-batch, with gradient."""
+    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Name -> (total, count) over the micro-batch, for the log."""

@@ -1,0 +1,136 @@
+"""Attention as a plan: one function is registered with transformers, and a plan says who attends to whom.
+
+`TreePlan` is the packed tree, split in two: prompts see themselves, answers see their prompt and themselves, so no
+L x L mask exists. The sampler brings plans of its own for prefill and decoding. No model is rewritten.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedConfig
+
+from sightline.models.layout import Layout, Rows
+
+NAME = "sightline_plan"
+WRITTEN_OUT_ELEMENTS = 2**25
+
+
+class AttentionPlan(Protocol):
+    """Who attends to whom in one packed sequence of L tokens."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+        """Query, key and value are [L, heads, width] (key and value may have fewer heads); so is the result."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreePlan:
+    """Prompts see themselves; each answer sees its prompt and itself. Prompt keys are computed once for all."""
+
+    layout: Layout
+    """Where everything lies."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+        """See AttentionPlan."""
+        prompts = self.layout.prompts
+        prompt_key, prompt_value = key[prompts.places], value[prompts.places]
+        rows = [softmax_rows(query[prompts.places], prompt_key, prompt_value, None, scaling).flatten(0, 1)]
+        for answers in self.layout.answers:
+            seen_key = torch.cat([prompt_key[answers.prompt], key[answers.places]], 1)
+            seen_value = torch.cat([prompt_value[answers.prompt], value[answers.places]], 1)
+            mask = _answer_mask(prompts, answers)
+            rows.append(softmax_rows(query[answers.places], seen_key, seen_value, mask, scaling).flatten(0, 1))
+        return torch.cat(rows)[self.layout.gather]
+
+
+def planned_attention(config: PreTrainedConfig) -> AbstractContextManager[None]:
+    """Let the language model of this config attend by plan, within the block."""
+    return _attention_of(config, NAME)
+
+
+def attention_again(
+    config: PreTrainedConfig,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a checkpointed layer, forward and recomputed: the backward pass runs it long after the block of
+    `planned_attention`, and must find the attention that the forward pass had."""
+    return nullcontext(), _attention_of(config, config._attn_implementation)
+
+
+@contextmanager
+def _attention_of(config: PreTrainedConfig, name: str | None) -> Iterator[None]:
+    before = config._attn_implementation
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _attend_by_plan(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    plan: AttentionPlan,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **ignored: Any,
+) -> tuple[Tensor, None]:
+    """The signature of transformers' attention functions: tensors are [1, heads, L, width], the mask is not used.
+
+    Dropout breaks the equality with the plain twin; models that have it are refused when they are loaded.
+    """
+    assert dropout == 0.0
+    assert query.shape[0] == 1
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    return plan.attend(int(module.layer_idx), query, key, value, scaling)[None], None  # type: ignore[arg-type]
+
+
+def softmax_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+    """Rows of [batch, tokens, heads, width]; without a mask each token sees itself and what came before."""
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    if query.device.type == "cpu" and query.shape[:3].numel() * key.shape[2] <= WRITTEN_OUT_ELEMENTS:
+        return _written_out(query, key, value, mask, scaling).transpose(1, 2)
+    out = scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out.transpose(1, 2)
+
+
+def _written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+    """Attention as two matrix products with a softmax in float32 between.
+
+    On CPU the fused kernel's backward pass is three to ten times slower than this (bf16, 32 wide heads, 70 keys).
+    """
+    num, heads, length, width = query.shape
+    kv_heads, num_keys = key.shape[1], key.shape[2]
+    if mask is None:
+        mask = torch.ones(length, num_keys, dtype=torch.bool, device=query.device).tril()[None, None]
+    asked = (query * (width**-0.5 if scaling is None else scaling)).reshape(num, kv_heads, -1, width)
+    scores = (asked @ key.transpose(-1, -2)).view(num, kv_heads, -1, length, num_keys).float()
+    weights = scores.masked_fill(~mask[:, :, None], float("-inf")).softmax(-1).to(value.dtype)
+    return (weights.view(num, kv_heads, -1, num_keys) @ value).view(num, heads, length, width)
+
+
+def _answer_mask(prompts: Rows, answers: Rows) -> Tensor:
+    """[rows, 1, T, P + T]: all of the prompt, and of the answer itself what came before."""
+    longest = answers.mask.shape[1]
+    prompt = prompts.mask[answers.prompt][:, None, :].expand(-1, longest, -1)
+    causal = torch.ones(longest, longest, dtype=torch.bool, device=prompt.device).tril()
+    return torch.cat([prompt, causal[None].expand(len(prompt), -1, -1)], 2)[:, None]
+
+
+AttentionInterface.register(NAME, _attend_by_plan)

@@ -1,0 +1,170 @@
+"""The one forward: log-probabilities of answers, prompt once, each image once; and its plain twin.
+
+`Policy.score` lays a batch out as a packed tree and computes what is wanted at scored tokens only.
+`score_plain` is the slow, obviously right version: one row per answer, image and prompt repeated, padded. Tests and
+the first batch of every run hold the two together. Knows nothing of losses.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sightline.batch import Batch, Scores
+from sightline.models.attention import AttentionPlan, TreePlan, planned_attention
+from sightline.models.families import Family
+from sightline.models.layout import Layout, pack
+from sightline.models.vision import Vision
+
+CHUNK_ELEMENTS = 2**25
+
+
+class Policy:
+    """A model that scores answers. State: the model, and the vision features that are kept."""
+
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        *,
+        autocast: torch.dtype | None = None,
+        temperature: float = 1.0,
+        keep_feature_bytes: int = 2**30,
+        keep_batch: int = 1,
+    ) -> None:
+        """Images whose features are kept are encoded `keep_batch` at a time; 1 makes features independent of company,
+        which bit-for-bit resume needs, more is faster when nothing is trained."""
+        self.model = model
+        self.family = family
+        self.vision = Vision(model, family, keep_bytes=keep_feature_bytes, keep_batch=keep_batch)
+        self._autocast = autocast
+        self._temperature = temperature
+        banned = torch.zeros(family.head(model).weight.shape[0], dtype=torch.bool)  # type: ignore[union-attr]
+        banned[list(family.media_tokens(model.config))] = True
+        self._banned = banned
+
+    def score(self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"})) -> Scores:
+        """What is wanted ("logprobs", "entropy") of every scored answer token, prompt and image once."""
+        layout = pack(batch, image_token=self.family.image_token(self.model.config))
+        with self.precision():
+            hidden = self.run(self.embed(layout, batch), layout.positions, TreePlan(layout=layout))
+            states = hidden[layout.predicting[batch.mask]]
+            return self._read(states, batch, want)
+
+    def score_plain(self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"})) -> Scores:
+        """The same by the model's own forward: one padded row per answer, everything repeated."""
+        ids, attention, predicting = plain_rows(batch)
+        device = next(self.model.parameters()).device
+        images = [image.load() for row in batch.group.tolist() for image in batch.prompts[row].images]
+        pixels = torch.stack(images).to(device) if images else None
+        with self.precision():
+            hidden = self.model.model(
+                input_ids=ids.to(device),
+                attention_mask=attention.to(device),
+                pixel_values=pixels,
+                use_cache=False,
+            ).last_hidden_state
+            rows = torch.arange(batch.num_answers)[:, None].expand_as(predicting)
+            states = hidden[rows[batch.mask], predicting[batch.mask]]
+            return self._read(states, batch, want)
+
+    def run(self, embeddings: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
+        """Hidden states [L, width] of one packed sequence that attends by a plan."""
+        language_model = self.family.language_model(self.model)
+        with planned_attention(language_model.config):  # type: ignore[arg-type]
+            return language_model(
+                inputs_embeds=embeddings[None],
+                position_ids=positions[None].to(embeddings.device),
+                use_cache=False,
+                plan=plan,
+            ).last_hidden_state[0]
+
+    def logits(self, states: Tensor, temperature: float) -> Tensor:
+        """Tempered logits [rows, vocabulary] in float32; media tokens at minus infinity."""
+        logits = self.family.head(self.model)(states).float() / temperature
+        return logits.masked_fill(self._banned.to(states.device), float("-inf"))
+
+    def embed(self, layout: Layout, batch: Batch) -> Tensor:
+        """Input embeddings of the packed sequence with the images' features in their places."""
+        table = self.family.language_model(self.model).get_input_embeddings()  # type: ignore[operator]
+        device = table.weight.device
+        embeddings = table(layout.tokens.to(device))
+        features = self.vision.features([image for prompt in batch.prompts for image in prompt.images])
+        if not layout.images:
+            return embeddings
+        places = torch.cat([place for _, place in layout.images]).to(device)
+        values = torch.cat([features[key] for key, _ in layout.images]).to(embeddings.dtype)
+        return embeddings.index_copy(0, places, values)
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """The run's arithmetic: autocast when it was asked for."""
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, self._autocast) if self._autocast is not None else nullcontext():
+            yield
+
+    def _read(self, states: Tensor, batch: Batch, want: frozenset[str]) -> Scores:
+        targets = batch.tokens[batch.mask].to(states.device)
+        head = self.family.head(self.model)
+        logprobs, entropy = read_tokens(
+            states, head, targets, self._banned.to(states.device), self._temperature, "entropy" in want
+        )
+        return Scores(
+            logprobs=_spread(logprobs, batch.mask),
+            entropy=None if entropy is None else _spread(entropy, batch.mask),
+        )
+
+
+def read_tokens(
+    states: Tensor, head: nn.Module, targets: Tensor, banned: Tensor, temperature: float, with_entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities (and entropies) of target tokens from their hidden states, in chunks over tokens.
+
+    The [tokens, vocabulary] matrix never exists at once: each chunk's logits are made again in the backward pass.
+    Sums over the vocabulary run in float32.
+    """
+
+    def chunk(part: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        logits = head(part).float() / temperature
+        logits = logits.masked_fill(banned, float("-inf"))
+        normaliser = logits.logsumexp(-1)
+        logprob = logits.gather(-1, target[:, None]).squeeze(-1) - normaliser
+        if not with_entropy:
+            return logprob, logprob.detach()
+        probability = (logits - normaliser[:, None]).exp()
+        return logprob, normaliser - (probability * logits.masked_fill(banned, 0.0)).sum(-1)
+
+    size = max(1, CHUNK_ELEMENTS // len(banned))
+    pieces = list(zip(states.split(size), targets.split(size), strict=True))
+    again = torch.is_grad_enabled() and len(pieces) > 1
+    found = [checkpoint(chunk, s, t, use_reentrant=False) if again else chunk(s, t) for s, t in pieces]
+    if not found:
+        empty = states.new_zeros(0, dtype=torch.float32)
+        return empty, empty if with_entropy else None
+    logprobs = torch.cat([logprob for logprob, _ in found])  # type: ignore[misc]
+    return logprobs, torch.cat([entropy for _, entropy in found]) if with_entropy else None  # type: ignore[misc]
+
+
+def plain_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids and attention mask [N, longest row], and the place that predicts each answer token [N, T]."""
+    rows = []
+    for n, (prompt, length) in enumerate(zip(batch.group.tolist(), batch.lengths.tolist(), strict=True)):
+        rows.append([*batch.prompts[prompt].ids, *batch.tokens[n, : length - 1].tolist()])
+    longest = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    attention = torch.zeros(len(rows), longest, dtype=torch.long)
+    for n, row in enumerate(rows):
+        ids[n, : len(row)] = torch.as_tensor(row)
+        attention[n, : len(row)] = 1
+    starts = torch.as_tensor([len(batch.prompts[prompt].ids) for prompt in batch.group.tolist()]) - 1
+    predicting = starts[:, None] + torch.arange(batch.tokens.shape[1])
+    return ids, attention, predicting
+
+
+def _spread(values: Tensor, mask: Tensor) -> Tensor:
+    """Values at the true places of the mask, zero elsewhere."""
+    out = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
+    return out.masked_scatter(mask.to(values.device), values)

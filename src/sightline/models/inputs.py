@@ -1,0 +1,127 @@
+"""From records to tokens and images: the rendered prompt, placeholders expanded, answers with their end of turn.
+
+Prompt and answer are tokenised apart; stored `token_ids` are used as they are. Nothing is truncated here: what is
+too long is refused where lengths are checked.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image as Pillow
+from torch import Tensor
+
+from sightline.batch import ImageInput, PromptTokens
+from sightline.data.images import ImageStore
+from sightline.models.families import Family
+from sightline.records import Completion, Image, Prompt, RecordError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureLimits:
+    """Bounds on the picture before the model's own processor sees it; None leaves a bound out."""
+
+    min_pixels: int | None = None
+    """Smaller pictures are enlarged to this area."""
+    max_pixels: int | None = None
+    """Larger pictures are reduced to this area."""
+    longest_side: int | None = None
+    """Longer pictures are reduced to this side."""
+
+    def apply(self, picture: Pillow.Image) -> Pillow.Image:
+        """The picture within the bounds, aspect kept."""
+        width, height = picture.size
+        scale = 1.0
+        if self.max_pixels is not None:
+            scale = min(scale, math.sqrt(self.max_pixels / (width * height)))
+        if self.longest_side is not None:
+            scale = min(scale, self.longest_side / max(width, height))
+        if self.min_pixels is not None and width * height * scale**2 < self.min_pixels:
+            scale = math.sqrt(self.min_pixels / (width * height))
+        if scale == 1.0:
+            return picture
+        return picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), Pillow.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Turns prompts and answers into what a policy scores. One per model; holds no pixels."""
+
+    processor: Any
+    """The model's own processor."""
+    family: Family
+    """The model's family."""
+    end_of_turn: int
+    """Token that ends an answer."""
+    store: ImageStore
+    """Opens images."""
+    limits: PictureLimits = field(default_factory=PictureLimits)
+    """Bounds on pictures."""
+
+    @property
+    def settings_hash(self) -> str:
+        """Hash of everything that decides how a picture becomes pixels."""
+        settings = {"processor": self.processor.image_processor.to_dict(), "limits": repr(self.limits)}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def render(self, prompt: Prompt) -> str:
+        """The prompt as the text that the tokenizer reads, one placeholder per image."""
+        messages = [{"role": m.role, "content": [self._part(prompt, p) for p in m.content]} for m in prompt.messages]
+        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def prompt(self, prompt: Prompt, *, settings: str | None = None) -> PromptTokens:
+        """The prompt as tokens; `settings` is `settings_hash` when the caller keeps it."""
+        images = tuple(self.image(image, settings=settings) for image in prompt.images)
+        text = self.render(prompt)
+        tokenizer = self.processor.tokenizer
+        special = tokenizer.bos_token is None or not text.startswith(tokenizer.bos_token)
+        ids = tokenizer(text, add_special_tokens=special).input_ids
+        image_id = self.processor.image_token_id
+        if ids.count(image_id) != len(images):
+            raise RecordError(
+                "prompt.messages",
+                f"the chat template made {ids.count(image_id)} placeholders of {len(images)} images",
+                "use a template that writes one placeholder per image",
+            )
+        left = iter(images)
+        expanded = (t for token in ids for t in ((token,) if token != image_id else (token,) * next(left).num_tokens))
+        return PromptTokens(id=prompt.id, ids=tuple(expanded), images=images)
+
+    def image(self, image: Image, *, settings: str | None = None) -> ImageInput:
+        """The image by content, its pixels made on demand."""
+        load = self._loader(image)
+        key = f"{self.store.key(image)}-{settings or self.settings_hash}"
+        return ImageInput(key=key, num_tokens=self.family.num_image_tokens(self.processor, load()), load=load)
+
+    def answer(self, completion: Completion) -> tuple[int, ...]:
+        """The answer's tokens: as sampled when they were kept, else of its text with the end of turn."""
+        if completion.token_ids is not None:
+            return completion.token_ids
+        if not completion.text:
+            raise RecordError("completions", "an answer is empty", "remove the row or write what was answered")
+        ids = self.processor.tokenizer(completion.text, add_special_tokens=False).input_ids
+        if self.processor.image_token_id in ids:
+            raise RecordError("completions", "an answer spells the image token", "remove it from the text")
+        return (*ids, self.end_of_turn)
+
+    def text(self, ids: list[int] | tuple[int, ...]) -> str:
+        """The text of an answer's tokens, without the end of turn."""
+        shown = [token for token in ids if token != self.end_of_turn]
+        return self.processor.tokenizer.decode(shown, skip_special_tokens=True)
+
+    def _loader(self, image: Image) -> Callable[[], Tensor]:
+        return lambda: self.family.pixels(self.processor, self.limits.apply(self.store.open(image)))
+
+    def _part(self, prompt: Prompt, part: str | Image) -> dict[str, str]:
+        if isinstance(part, Image):
+            return {"type": "image"}
+        if self.processor.image_token in part:
+            raise RecordError(
+                "prompt.messages",
+                f"the text of prompt {prompt.id!r} spells {self.processor.image_token!r}",
+                "put the image into the message's parts and remove the placeholder from the text",
+            )
+        return {"type": "text", "text": part}

@@ -1,0 +1,183 @@
+"""Loading any supported image-text-to-text model, and choosing what of it is trained.
+
+Safetensors only, no remote code unless asked for by name. The family is known before weights are read, so what is
+not supported is refused in a second.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import logging as transformers_logging
+
+from sightline.models.attention import attention_again
+from sightline.models.families import Family, family_of
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model with its processor, and the adapter around it if there is one."""
+
+    model: Any
+    """The bare transformers model; adapters sit inside its layers."""
+    processor: Any
+    """Its own processor."""
+    family: Family
+    """How to reach its parts."""
+    dtype: str
+    """"float32" or "bfloat16"."""
+    adapter: PeftModel | None = None
+    """The wrapper that switches adapters off and merges them."""
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """What the forward computes in, when that is not float32."""
+        return torch.bfloat16 if self.dtype == "bfloat16" else None
+
+    @property
+    def end_of_turn(self) -> int:
+        """Token that ends an answer: the model's end of sequence."""
+        ids = self.model.generation_config.eos_token_id
+        if ids is None:
+            return int(self.processor.tokenizer.eos_token_id)
+        return int(ids[0] if isinstance(ids, list) else ids)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Trained parameters by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+
+def load_model(
+    path: str, *, revision: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
+) -> Loaded:
+    """The model at a folder or hub id, all of it frozen."""
+    transformers_logging.disable_progress_bar()
+    where = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(path, **where)
+        family = family_of(config.model_type)
+        _refuse_dropout(config)
+        processor = AutoProcessor.from_pretrained(path, **where)
+        model = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True, **where
+        )
+    except OSError as error:
+        known = "a folder with config.json, or the id of a model on the hub that this machine can reach"
+        raise ValueError(f"model.path: {path!r} could not be loaded ({_first_line(error)}); give {known}") from error
+    model.requires_grad_(False)
+    model.eval()
+    return Loaded(model=model, processor=processor, family=family, dtype=dtype)
+
+
+def choose_trained(
+    loaded: Loaded,
+    *,
+    train: str,
+    rank: int = 16,
+    alpha: float = 32,
+    targets: str | Sequence[str] = "language",
+    train_tower: bool = False,
+    train_projector: bool = False,
+    seed: int = 0,
+) -> Loaded:
+    """Unfreeze what is trained, in float32: the language model or adapters in it, tower and projector if asked."""
+    family, model = loaded.family, loaded.model
+    adapter = None
+    if train == "lora":
+        adapter = _add_adapters(loaded, rank=rank, alpha=alpha, targets=targets, seed=seed)
+    else:
+        family.language_model(model).requires_grad_(True)
+        family.head(model).requires_grad_(True)
+    family.tower(model).requires_grad_(train_tower)
+    family.projector(model).requires_grad_(train_projector)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return replace(loaded, adapter=adapter)
+
+
+def use_checkpointing(loaded: Loaded) -> None:
+    """Recompute the language model's activations in the backward pass; off again with `model.eval()`."""
+    language_model = loaded.family.language_model(loaded.model)
+    contexts = partial(attention_again, language_model.config)  # type: ignore[arg-type]
+    for layer in language_model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=contexts)
+            layer.train()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash of all weights and of the configuration; what is computed from a model can be kept under it."""
+    found = hashlib.blake2b(digest_size=16)
+    config: Any = model.config
+    found.update(config.to_json_string().encode())
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def save_merged(loaded: Loaded, folder: Path, *, keep_adapter: bool = False) -> None:
+    """An ordinary checkpoint with processor: adapters merged into the weights, or saved alone beside nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    where = str(folder)
+    if loaded.adapter is None:
+        if keep_adapter:
+            raise ValueError(
+                "this run trained the model itself and has no adapter to keep; export without --keep-adapter"
+            )
+        loaded.model.save_pretrained(where)
+    elif keep_adapter:
+        loaded.adapter.save_pretrained(where)
+    else:
+        loaded.adapter.merge_and_unload().save_pretrained(where)
+    loaded.processor.save_pretrained(where)
+
+
+def _add_adapters(loaded: Loaded, *, rank: int, alpha: float, targets: str | Sequence[str], seed: int) -> PeftModel:
+    language_model = loaded.family.language_model(loaded.model)
+    inside = {id(module) for module in language_model.modules()}
+    wanted = None if targets == "language" else set(targets)
+    names = [
+        name
+        for name, module in loaded.model.named_modules()
+        if id(module) in inside
+        and isinstance(module, nn.Linear)
+        and (wanted is None or name.rsplit(".", 1)[-1] in wanted)
+    ]
+    if not names:
+        raise ValueError(
+            f"model.lora.targets: no linear layer of the language model is called {targets}; see its config"
+        )
+    config = LoraConfig(r=rank, lora_alpha=int(alpha), lora_dropout=0.0, target_modules=names)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        wrapped = get_peft_model(loaded.model, config, autocast_adapter_dtype=True)
+    assert isinstance(wrapped, PeftModel)
+    return wrapped
+
+
+def _refuse_dropout(config: Any) -> None:
+    for part in (config, config.get_text_config()):
+        for name, value in part.to_dict().items():
+            if "dropout" in name and isinstance(value, (int, float)) and value > 0:
+                raise ValueError(
+                    f"the model's config sets {name} to {value}: with dropout the shared prompt and the plain forward "
+                    "draw different masks and cannot be held to each other; set it to 0 in the model's config.json"
+                )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")[:200]

@@ -1,0 +1,230 @@
+"""Sampling in process: each prompt runs once, however many answers; images come from the policy's own features.
+
+Every answer has a random stream of its own, seeded by (seed, prompt id, number), so an answer does not depend on
+what else is in the batch. Log-probabilities are those of the tempered, untruncated distribution without media
+tokens, as in training. Knows nothing of rewards.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.batch import PromptTokens, make_batch
+from sightline.models.attention import softmax_rows
+from sightline.models.forward import Policy
+from sightline.models.layout import Layout, pack
+
+MASKED = -1e30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How answers are drawn."""
+
+    temperature: float = 1.0
+    """0 takes the most probable token."""
+    max_tokens: int = 64
+    """Answers are cut here, with finish reason "length"."""
+    seed: int = 0
+    """With prompt id and answer number, the seed of an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """One answer as it was drawn."""
+
+    token_ids: tuple[int, ...]
+    """Tokens, the end of turn included when it was reached."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each under the distribution that it was drawn from."""
+    finish_reason: str
+    """"stop" or "length"."""
+
+
+@dataclass(slots=True)
+class _Cache:
+    """Keys and values per layer: of P prompts, and of G answers each up to the current token."""
+
+    layout: Layout
+    """Of the prompts alone."""
+    max_tokens: int
+    """Most tokens of an answer."""
+    group_size: int
+    """G."""
+    now: int = 0
+    """Tokens of each answer that are in the cache."""
+    prompt: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Layer -> keys and values [P, heads, longest prompt, width]."""
+    own: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Layer -> keys and values [P, G, heads, max tokens, width]."""
+    hidden: Tensor | None = None
+    """[P, longest prompt] True where padded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PrefillPlan:
+    """Prompts see themselves; their keys and values are kept."""
+
+    cache: _Cache
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+        layout = self.cache.layout
+        asked, kept_key, kept_value = (x[layout.prompts.places] for x in (query, key, value))
+        self.cache.prompt[layer] = (kept_key.transpose(1, 2), kept_value.transpose(1, 2))
+        return softmax_rows(asked, kept_key, kept_value, None, scaling).flatten(0, 1)[layout.gather]
+
+
+@dataclass(frozen=True, slots=True)
+class _DecodePlan:
+    """One new token of each of P x G answers sees its prompt and its own past."""
+
+    cache: _Cache
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+        cache = self.cache
+        prompt_key, prompt_value = cache.prompt[layer]
+        num_prompts, heads, longest, width = prompt_key.shape
+        size, repeat = cache.group_size, query.shape[1] // heads
+        own_key, own_value = self._append(layer, key, value, (num_prompts, size, heads, cache.max_tokens, width))
+        asked = query.view(num_prompts, size, heads, repeat, width) * (width**-0.5 if scaling is None else scaling)
+        together = asked.permute(0, 2, 1, 3, 4).reshape(num_prompts, heads, size * repeat, width)
+        to_prompt = together @ prompt_key.transpose(-1, -2)
+        to_prompt = to_prompt.float().masked_fill(cache.hidden[:, None, None, :], MASKED)  # type: ignore[index]
+        to_prompt = to_prompt.view(num_prompts, heads, size, repeat, longest).permute(0, 2, 1, 3, 4)
+        to_own = (asked @ own_key.transpose(-1, -2)).float()
+        weights = torch.cat([to_prompt, to_own], -1).softmax(-1).to(query.dtype)
+        on_prompt = weights[..., :longest].permute(0, 2, 1, 3, 4).reshape(num_prompts, heads, size * repeat, longest)
+        out = (on_prompt @ prompt_value).view(num_prompts, heads, size, repeat, width).permute(0, 2, 1, 3, 4)
+        out = out + weights[..., longest:] @ own_value
+        return out.reshape(num_prompts * size, heads * repeat, width)
+
+    def _append(self, layer: int, key: Tensor, value: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        cache = self.cache
+        if layer not in cache.own:
+            cache.own[layer] = (key.new_zeros(shape), value.new_zeros(shape))
+        for kept, new in zip(cache.own[layer], (key, value), strict=True):
+            kept[:, :, :, cache.now] = new.view(shape[0], shape[1], shape[2], shape[4])
+        own_key, own_value = cache.own[layer]
+        return own_key[:, :, :, : cache.now + 1], own_value[:, :, :, : cache.now + 1]
+
+
+@torch.no_grad()
+def sample(
+    policy: Policy, prompts: Sequence[PromptTokens], *, num: int, params: SamplingParams, end_of_turn: int
+) -> list[list[Sampled]]:
+    """`num` answers for each prompt."""
+    with policy.precision():
+        cache, states = _prefill(policy, prompts, num=num, max_tokens=params.max_tokens)
+        return _decode(policy, cache, states, _Draws(prompts, num, params), end_of_turn)
+
+
+class _Draws:
+    """What was drawn so far, and the uniform numbers that decide what is drawn next."""
+
+    def __init__(self, prompts: Sequence[PromptTokens], num: int, params: SamplingParams) -> None:
+        self.params = params
+        self.rows = torch.arange(len(prompts) * num).view(len(prompts), num)
+        self.prompt_lengths = torch.as_tensor([len(prompt.ids) for prompt in prompts])
+        self.tokens = torch.zeros(len(prompts) * num, params.max_tokens, dtype=torch.long)
+        self.logprobs = torch.zeros(len(prompts) * num, params.max_tokens)
+        self.lengths = torch.zeros(len(prompts) * num, dtype=torch.long)
+        self.ended = torch.zeros(len(prompts) * num, dtype=torch.bool)
+        uniform = np.zeros((len(prompts) * num, params.max_tokens))
+        if params.temperature > 0:
+            for p, prompt in enumerate(prompts):
+                for n in range(num):
+                    uniform[p * num + n] = np.random.default_rng(answer_seed(params.seed, prompt.id, n)).random(
+                        params.max_tokens
+                    )
+        self.uniform = torch.from_numpy(uniform)
+
+    def choose(self, logits: Tensor, rows: Tensor, now: int) -> tuple[Tensor, Tensor]:
+        """Next token and its log-probability for each of these rows."""
+        logprobs = logits.log_softmax(-1)
+        if self.params.temperature == 0:
+            token = logits.argmax(-1)
+        else:
+            cumulative = logprobs.double().exp().cumsum(-1)
+            wanted = self.uniform[rows, now].to(logits.device) * cumulative[:, -1]
+            token = (
+                torch.searchsorted(cumulative, wanted[:, None], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+            )
+        return token, logprobs.gather(-1, token[:, None]).squeeze(-1)
+
+
+def answer_seed(seed: int, prompt_id: str, number: int) -> int:
+    """Seed of one answer."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{prompt_id}/{number}".encode()).digest()[:8], "little")
+
+
+def _prefill(policy: Policy, prompts: Sequence[PromptTokens], *, num: int, max_tokens: int) -> tuple[_Cache, Tensor]:
+    """Cache of the prompts, and the hidden state behind each prompt [P, width]."""
+    batch = make_batch(prompts, [[] for _ in prompts])
+    layout = pack(batch, image_token=policy.family.image_token(policy.model.config))
+    cache = _Cache(layout, max_tokens, num)
+    states = policy.run(policy.embed(layout, batch), layout.positions, _PrefillPlan(cache))
+    cache.hidden = ~layout.prompts.mask.to(states.device)
+    last = layout.prompts.places.gather(1, layout.prompts.mask.sum(1, keepdim=True) - 1).squeeze(1)
+    return cache, states[last]
+
+
+def _decode(policy: Policy, cache: _Cache, states: Tensor, draws: _Draws, end_of_turn: int) -> list[list[Sampled]]:
+    rows, num = draws.rows, draws.rows.shape[1]
+    prompts = torch.arange(len(draws.rows))
+    states = states[:, None].expand(-1, num, -1)
+    plan = _DecodePlan(cache)
+    for now in range(draws.params.max_tokens):
+        token = _draw(policy, states.flatten(0, 1), draws, rows.flatten(), now, end_of_turn)
+        if now + 1 == draws.params.max_tokens or bool(draws.ended[rows].all()):
+            break
+        rows, prompts, token = _leave(cache, draws, rows, prompts, token.view(rows.shape))
+        table = policy.family.language_model(policy.model).get_input_embeddings()  # type: ignore[operator]
+        positions = (draws.prompt_lengths[prompts] + now)[:, None].expand(rows.shape).flatten()
+        states = policy.run(table(token.flatten()), positions, plan).view(*rows.shape, -1)
+        cache.now += 1
+    return _collect(draws, num)
+
+
+def _draw(policy: Policy, states: Tensor, draws: _Draws, rows: Tensor, now: int, end_of_turn: int) -> Tensor:
+    token, logprob = draws.choose(policy.logits(states, draws.params.temperature or 1.0), rows, now)
+    token, logprob = token.cpu(), logprob.float().cpu()
+    live = ~draws.ended[rows]
+    draws.tokens[rows[live], now], draws.logprobs[rows[live], now] = token[live], logprob[live]
+    draws.lengths[rows[live]] = now + 1
+    draws.ended[rows] |= token == end_of_turn
+    return token.to(states.device)
+
+
+def _leave(cache: _Cache, draws: _Draws, rows: Tensor, prompts: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Drop prompts whose answers have all ended and slots that no prompt needs, when that saves a quarter."""
+    live = ~draws.ended[rows]
+    keep = live.any(1)
+    size = int(live.sum(1).max())
+    if int(keep.sum()) * size > 0.75 * rows.numel():
+        return rows, prompts, token
+    slots = torch.argsort(live.int(), dim=1, descending=True, stable=True)[:, :size][keep]
+    rows, token = rows[keep].gather(1, slots), token[keep].gather(1, slots.to(token.device))
+    for layer, (key, value) in cache.prompt.items():
+        cache.prompt[layer] = (key[keep], value[keep])
+    for layer, (key, value) in cache.own.items():
+        index = slots[:, :, None, None, None].expand(-1, -1, *key.shape[2:])
+        cache.own[layer] = (key[keep].gather(1, index), value[keep].gather(1, index))
+    assert cache.hidden is not None
+    cache.hidden, cache.group_size = cache.hidden[keep], size
+    return rows, prompts[keep], token
+
+
+def _collect(draws: _Draws, num: int) -> list[list[Sampled]]:
+    found = [
+        Sampled(
+            token_ids=tuple(draws.tokens[row, : draws.lengths[row]].tolist()),
+            logprobs=tuple(draws.logprobs[row, : draws.lengths[row]].tolist()),
+            finish_reason="stop" if draws.ended[row] else "length",
+        )
+        for row in range(len(draws.tokens))
+    ]
+    return [found[start : start + num] for start in range(0, len(found), num)]

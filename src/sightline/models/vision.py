@@ -1,0 +1,114 @@
+"""Images to features, each distinct image once: per run when tower and projector are frozen, else per step.
+
+With something trained, a step's images are encoded together, handed out detached, and the gradients that the
+micro-batches leave on the features go through the tower in one backward pass. That is exact: the features'
+gradient is a sum over micro-batches.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sightline.batch import ImageInput
+from sightline.models.families import Family
+
+ENCODE_BATCH = 64
+
+
+class Vision:
+    """Encodes images and keeps their features. State: the kept features, least recently used first."""
+
+    def __init__(self, model: nn.Module, family: Family, *, keep_bytes: int = 2**30, keep_batch: int = 1) -> None:
+        """At most `keep_bytes` of features stay; images to keep are encoded `keep_batch` at a time."""
+        self._model = model
+        self._family = family
+        self._keep_bytes = keep_bytes
+        self._keep_batch = keep_batch
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept_bytes = 0
+        self._step: dict[str, tuple[Tensor, Tensor]] | None = None
+        self.num_encoded = 0
+        """Images encoded so far, for the log and for tests."""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether features stay valid over steps."""
+        parts = (self._family.tower(self._model), self._family.projector(self._model))
+        return not any(p.requires_grad for part in parts for p in part.parameters())
+
+    def features(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
+        """Features of the distinct images by key, each [tokens, width]."""
+        if self._step is not None:
+            return {image.key: self._step[image.key][1] for image in images}
+        if self.frozen:
+            return self._kept_features(images)
+        return self._encode(_distinct(images))
+
+    def begin_step(self, images: Sequence[ImageInput]) -> None:
+        """Encode a step's images once with gradient; until `end_step`, micro-batches share detached features."""
+        if self.frozen:
+            return
+        encoded = self._encode(_distinct(images))
+        self._step = {key: (value, value.detach().requires_grad_()) for key, value in encoded.items()}
+
+    def end_step(self) -> None:
+        """Send the features' collected gradients through tower and projector."""
+        if self._step is None:
+            return
+        used = [(whole, leaf.grad) for whole, leaf in self._step.values() if leaf.grad is not None]
+        self._step = None
+        if used:
+            torch.autograd.backward([whole for whole, _ in used], [grad for _, grad in used])
+
+    def abandon_step(self) -> None:
+        """Forget a step that failed."""
+        self._step = None
+
+    def _kept_features(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
+        missing = [image for image in _distinct(images) if image.key not in self._kept]
+        with torch.no_grad():
+            fresh = self._encode(missing, at_once=self._keep_batch)
+        found = {}
+        for image in _distinct(images):
+            if image.key in fresh:
+                self._keep(image.key, fresh[image.key])
+                found[image.key] = fresh[image.key]
+            else:
+                self._kept.move_to_end(image.key)
+                found[image.key] = self._kept[image.key]
+        return found
+
+    def _keep(self, key: str, value: Tensor) -> None:
+        self._kept[key] = value
+        self._kept_bytes += value.nbytes
+        while self._kept_bytes > self._keep_bytes and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._kept_bytes -= dropped.nbytes
+
+    def _encode(self, images: Iterable[ImageInput], *, at_once: int = ENCODE_BATCH) -> dict[str, Tensor]:
+        waiting = list(images)
+        found: dict[str, Tensor] = {}
+        device = next(self._model.parameters()).device
+        dtype = next(self._family.tower(self._model).parameters()).dtype
+        for start in range(0, len(waiting), at_once):
+            part = waiting[start : start + at_once]
+            features = self._family.encode(self._model, [image.load().to(device, dtype) for image in part])
+            for image, feature in zip(part, features, strict=True):
+                _check_count(image, feature)
+                found[image.key] = feature
+            self.num_encoded += len(part)
+        return found
+
+
+def _distinct(images: Sequence[ImageInput]) -> list[ImageInput]:
+    return list({image.key: image for image in images}.values())
+
+
+def _check_count(image: ImageInput, feature: Tensor) -> None:
+    if len(feature) != image.num_tokens:
+        raise ValueError(
+            f"image {image.key[:12]} gives {len(feature)} features and takes {image.num_tokens} placeholder tokens; "
+            "processor and model do not belong together, so load both from one checkpoint"
+        )
