@@ -1,0 +1,1 @@
+"""Updates, feeds, the loop and its checkpoints. Knows neither which loss nor which reward it runs."""

@@ -1,0 +1,68 @@
+"""What a checkpoint holds, so that going on from it gives bit for bit what would have come.
+
+Trained weights, optimiser state, random state and positions, as safetensors and JSON; nothing is pickled. How a
+folder appears whole or not at all is the journal's business.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sightline.train.engine import Engine
+
+WEIGHTS, OPTIMISER, RANDOM, STATE = (
+    "weights.safetensors",
+    "optimiser.safetensors",
+    "random.safetensors",
+    "state.json",
+)
+
+
+def write_state(folder: Path, engine: Engine, trained: Mapping[str, nn.Parameter], facts: Mapping[str, Any]) -> None:
+    """Fill a checkpoint folder; `facts` are plain JSON (the feed's position, the best validation so far)."""
+    save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, folder / WEIGHTS)
+    save_file(_optimiser_tensors(engine, trained), folder / OPTIMISER)
+    save_file({"torch": torch.get_rng_state()}, folder / RANDOM)
+    state = {"step": engine.step, "bad_steps": engine.bad_steps, "facts": dict(facts)}
+    (folder / STATE).write_text(json.dumps(state, indent=1))
+
+
+def read_state(folder: Path, engine: Engine, trained: Mapping[str, nn.Parameter]) -> dict[str, Any]:
+    """Put engine, weights and random state where the checkpoint left them; returns its facts."""
+    read_weights(folder, trained)
+    tensors = load_file(folder / OPTIMISER)
+    for name, parameter in trained.items():
+        kept = {
+            key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in tensors
+        }
+        if kept:
+            moved = {key: value.to(parameter.device) if key != "step" else value for key, value in kept.items()}
+            engine.optimiser.state[parameter] = moved
+    torch.set_rng_state(load_file(folder / RANDOM)["torch"])
+    state = json.loads((folder / STATE).read_text())
+    engine.step, engine.bad_steps = state["step"], state["bad_steps"]
+    return state["facts"]
+
+
+def read_weights(folder: Path, trained: Mapping[str, nn.Parameter]) -> None:
+    """Trained weights alone, for sampling and export."""
+    weights = load_file(folder / WEIGHTS)
+    if set(weights) != set(trained):
+        odd = sorted(set(weights) ^ set(trained))[0]
+        raise ValueError(f"{folder} does not fit the run's model: {odd!r} is on one side only; was the recipe changed?")
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(weights[name])
+
+
+def _optimiser_tensors(engine: Engine, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for name, parameter in trained.items():
+        for key, value in engine.optimiser.state.get(parameter, {}).items():
+            found[f"{name}/{key}"] = value.detach().cpu().contiguous()
+    return found

@@ -1,0 +1,181 @@
+"""One update from one batch: micro-batches under a token budget, counts first, one gradient, one step.
+
+Knows neither which objective nor which feed. Any split of a step, over micro-batches or over processes, gives the
+same gradient, because totals are divided by counts of the whole step.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sightline.batch import Batch, Outcome
+from sightline.models.forward import Policy
+from sightline.models.layout import packed_length
+from sightline.objectives.objective import Objective
+from sightline.train.distributed import sum_gradients, sum_over_ranks
+from sightline.train.optim import Schedule
+
+MAX_BAD_STEPS = 3
+Quarantine = Callable[[Batch, int, str], str]
+
+
+class TrainingStopped(RuntimeError):
+    """The run cannot go on; the text says what happened and what to do."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Engine:
+    """Holds what lives across updates: optimiser, step count, and how many steps in a row were not finite."""
+
+    policy: Policy
+    """Scores batches; its trainable parameters are updated."""
+    objective: Objective
+    """Turns scores into totals."""
+    optimiser: torch.optim.Optimizer
+    """Holds the trained parameters."""
+    schedule: Schedule
+    """Learning rate of each update."""
+    token_budget: int
+    """Most tokens of the packed layout in one micro-batch; a larger group runs alone."""
+    max_grad_norm: float
+    """Gradients are scaled down to this norm; 0 leaves them."""
+    quarantine: Quarantine
+    """Saves the batch of a step that was not finite and says where."""
+    step: int = 0
+    """Updates so far, skipped ones included."""
+    bad_steps: int = 0
+    """Steps in a row that were not finite."""
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One step on the batch; returns its metrics."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule(self.step)
+        totals, counts = self.accumulate(batch)
+        parameters = self.parameters()
+        sum_gradients(parameters)
+        norm = gradient_norm(parameters)
+        metrics = _means(totals, counts)
+        loss = self._loss(metrics)
+        metrics |= {
+            "loss/total": loss,
+            "optim/grad_norm": norm,
+            "optim/learning_rate": self.schedule(self.step),
+        }
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        metrics["optim/skipped"] = float(not finite)
+        if finite:
+            self._apply(parameters, norm)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        if not finite:
+            self._refuse(batch, loss, norm)
+        self.bad_steps = 0 if finite else self.bad_steps
+        return metrics
+
+    def accumulate(self, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
+        """Gradients of the whole batch into `.grad`; totals and counts of every term and metric, over all ranks."""
+        counts = sum_over_ranks({f"loss/{k}": v for k, v in self.objective.counts(batch).items()})
+        totals: dict[str, float] = {}
+        metric_counts: dict[str, float] = {}
+        vision = self.policy.vision
+        vision.begin_step([image for prompt in batch.prompts for image in prompt.images])
+        try:
+            for micro in split(batch, token_budget=self.token_budget):
+                self._backward(micro, counts, totals, metric_counts)
+            vision.end_step()
+        finally:
+            vision.abandon_step()
+        totals["batch/tokens"] = float(packed_length(batch))
+        metric_counts["batch/tokens"] = 0.0
+        return sum_over_ranks(totals), counts | sum_over_ranks(metric_counts)
+
+    def measure(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """The objective's terms and metrics over batches, without touching anything."""
+        totals: dict[str, float] = {}
+        counts: dict[str, float] = {}
+        for batch in batches:
+            for name, count in self.objective.counts(batch).items():
+                counts[f"loss/{name}"] = counts.get(f"loss/{name}", 0.0) + count
+            for micro in split(batch, token_budget=self.token_budget):
+                with torch.no_grad():
+                    scores = self.policy.score(micro, want=self.objective.wants)
+                    _add(self.objective.compute(scores, micro), totals, counts)
+        metrics = _means(sum_over_ranks(totals), sum_over_ranks(counts))
+        return metrics | {"loss/total": self._loss(metrics)}
+
+    def _loss(self, metrics: dict[str, float]) -> float:
+        return sum(weight * metrics.get(f"loss/{name}", 0.0) for name, weight in self.objective.weights.items())
+
+    def parameters(self) -> list[Tensor]:
+        """All trained parameters, in the optimiser's order."""
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+    def _backward(
+        self,
+        micro: Batch,
+        counts: dict[str, float],
+        totals: dict[str, float],
+        metric_counts: dict[str, float],
+    ) -> None:
+        scores = self.policy.score(micro, want=self.objective.wants)
+        outcome = self.objective.compute(scores, micro)
+        weights = self.objective.weights
+        parts = [weights[k] * t / counts[f"loss/{k}"] for k, t in outcome.terms.items() if counts[f"loss/{k}"] > 0]
+        loss = torch.stack(parts).sum()
+        if loss.requires_grad:
+            loss.backward()
+        _add(outcome, totals, metric_counts)
+
+    def _apply(self, parameters: list[Tensor], norm: float) -> None:
+        if self.max_grad_norm > 0 and norm > self.max_grad_norm:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(self.max_grad_norm / norm)
+        self.optimiser.step()
+
+    def _refuse(self, batch: Batch, loss: float, norm: float) -> None:
+        self.bad_steps += 1
+        where = self.quarantine(batch, self.step, f"loss {loss}, gradient norm {norm}")
+        if self.bad_steps >= MAX_BAD_STEPS:
+            raise TrainingStopped(
+                f"{MAX_BAD_STEPS} steps in a row were not finite (loss {loss}, gradient norm {norm} at step "
+                f"{self.step}); the last batch is kept in {where}; lower optim.learning_rate or "
+                "look at that batch, then resume"
+            )
+
+
+def split(batch: Batch, *, token_budget: int) -> list[Batch]:
+    """Micro-batches of whole groups, in order, each under the budget of packed tokens where one group allows it."""
+    answers = torch.zeros(len(batch.prompts), dtype=torch.long).index_add_(0, batch.group, batch.lengths - 1)
+    sizes = [len(prompt.ids) + extra for prompt, extra in zip(batch.prompts, answers.tolist(), strict=True)]
+    parts: list[list[int]] = []
+    used = token_budget + 1
+    for prompt, size in enumerate(sizes):
+        if used + size > token_budget:
+            parts.append([])
+            used = 0
+        parts[-1].append(prompt)
+        used += size
+    return [batch] if len(parts) == 1 else [batch.select(part) for part in parts]
+
+
+def gradient_norm(parameters: list[Tensor]) -> float:
+    """Euclidean norm over all gradients."""
+    norms = [p.grad.float().norm() for p in parameters if p.grad is not None]
+    return float(torch.stack(norms).norm()) if norms else 0.0
+
+
+def _add(outcome: Outcome, totals: dict[str, float], counts: dict[str, float]) -> None:
+    for name, term in outcome.terms.items():
+        totals[f"loss/{name}"] = totals.get(f"loss/{name}", 0.0) + float(term.detach())
+    for name, (total, count) in outcome.metrics.items():
+        totals[name] = totals.get(name, 0.0) + total
+        counts[name] = counts.get(name, 0.0) + count
+
+
+def _means(totals: dict[str, float], counts: dict[str, float]) -> dict[str, float]:
+    """Totals over their counts; a count of zero marks a plain total."""
+    return {name: total / counts[name] if counts.get(name, 0.0) > 0 else total for name, total in totals.items()}

@@ -1,0 +1,109 @@
+"""Feeds turn groups into batches: which answers, which pairs, in the stream's order, with the reference filled in.
+
+Preference learning and reinforcement learning differ in the feed and the objective alone; this file holds the feed
+of what is already on disk.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from sightline.batch import Batch, PromptTokens, make_batch
+from sightline.data.stream import Stream
+from sightline.records import Completion, Group, Label, Pair, Prompt, Rank, RecordError
+
+PromptReader = Callable[[Prompt], PromptTokens]
+Row = TypeVar("Row")
+AnswerReader = Callable[[Completion], tuple[int, ...]]
+
+
+def pairs_of(group: Group) -> list[tuple[int, int, float]]:
+    """(chosen, rejected, margin) of every pair that the group's signals name; ties name none."""
+    found: dict[tuple[int, int], float] = {}
+    for signal in group.signals:
+        if isinstance(signal, Pair) and not signal.tie:
+            found[signal.chosen, signal.rejected] = signal.margin if signal.margin is not None else 1.0
+        if isinstance(signal, Rank):
+            for better, high in enumerate(signal.ranks):
+                found |= {(better, worse): float(low - high) for worse, low in enumerate(signal.ranks) if high < low}
+    return [(chosen, rejected, margin) for (chosen, rejected), margin in found.items()]
+
+
+def imitated(group: Group) -> list[int]:
+    """Answers to imitate: preferred ones that nothing was preferred to, those called good, or all without signals."""
+    pairs = pairs_of(group)
+    beaten = {rejected for _, rejected, _ in pairs}
+    chosen = {best for best, _, _ in pairs if best not in beaten}
+    chosen |= {s.completion for s in group.signals if isinstance(s, Label) and s.good}
+    return sorted(chosen) if group.signals else list(range(len(group.completions)))
+
+
+def check_signals(group: Group, *, objective: str) -> None:
+    """Refuse a group that gives this objective nothing to learn from."""
+    if objective == "dpo" and not pairs_of(group):
+        raise RecordError(
+            "signals", "name no pair of a better and a worse answer", "add a pair or ranks, or remove the row"
+        )
+    if objective == "sft" and not imitated(group):
+        raise RecordError("signals", "name no answer to imitate", "add a pair, a good label, or remove all signals")
+
+
+def group_batch(groups: Sequence[Group], *, objective: str, prompt: PromptReader, answer: AnswerReader) -> Batch:
+    """The batch of some groups: for "sft" the answers to imitate, for "dpo" the answers in pairs and the pairs."""
+    answers: list[list[tuple[int, ...]]] = []
+    pairs: list[tuple[int, int]] = []
+    margins: list[float] = []
+    num_before = 0
+    for group in groups:
+        named = pairs_of(group) if objective == "dpo" else []
+        used = sorted({i for pair in named for i in pair[:2]}) if named else imitated(group)
+        row = {completion: num_before + place for place, completion in enumerate(used)}
+        answers.append([answer(group.completions[i]) for i in used])
+        pairs += [(row[chosen], row[rejected]) for chosen, rejected, _ in named]
+        margins += [margin for _, _, margin in named]
+        num_before += len(used)
+    return make_batch([prompt(g.prompt) for g in groups], answers, pairs=pairs, pair_columns={"margin": margins})
+
+
+class GroupFeed(Generic[Row]):
+    """Batches of rows (groups, with what reads them) in the stream's order. State: the stream's."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        stream: Stream,
+        make: Callable[[Sequence[Row]], Batch],
+        reference: Callable[[Batch], Tensor] | None,
+    ) -> None:
+        """`make` turns groups into a batch; `reference` gives the log-probs to compare with, if any."""
+        self._rows = rows
+        self._stream = stream
+        self._make = make
+        self._reference = reference
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the batches."""
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch, with the reference's log-probabilities when there is a reference."""
+        batch = self._make([self._rows[i] for i in next(self._stream)])
+        return with_reference(batch, self._reference)
+
+    def state(self) -> dict[str, Any]:
+        """Where it stands, as plain JSON."""
+        return dict(self._stream.state())
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self._stream.restore(state)
+
+
+def with_reference(batch: Batch, reference: Callable[[Batch], Tensor] | None) -> Batch:
+    """The batch with the reference's log-probabilities, if there is a reference."""
+    if reference is None:
+        return batch
+    with torch.no_grad():
+        return batch.with_columns(ref_logprobs=reference(batch))

@@ -1,0 +1,164 @@
+"""The loop: update, log, evaluate, save; stops cleanly on Ctrl-C. All that a resumed run needs is in its checkpoint."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+from torch import nn
+
+from sightline.batch import Batch
+from sightline.journal import Journal, step_of
+from sightline.train.checkpoint import read_state, write_state
+from sightline.train.distributed import rank_and_size
+from sightline.train.engine import Engine
+from sightline.train.trackers import Track
+
+
+class Feed(Protocol):
+    """Batches with a position that can be kept."""
+
+    def __next__(self) -> Batch:
+        """The next batch."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Where it stands, as plain JSON."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long a run is and what happens how often, in updates."""
+
+    num_steps: int
+    """Updates of the whole run."""
+    save_every: int
+    """Between checkpoints; the last update is always followed by one."""
+    keep_checkpoints: int
+    """Last checkpoints that stay; the best on validation stays besides."""
+    log_every: int = 1
+    """Between lines of metrics."""
+    evaluate_every: int | None = None
+    """Between evaluations."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """What a loop works on."""
+
+    engine: Engine
+    """Makes the updates."""
+    feed: Feed
+    """Yields the batches."""
+    journal: Journal
+    """Takes metrics and checkpoints."""
+    trained: Mapping[str, nn.Parameter]
+    """Trained parameters by name, for the checkpoint."""
+    plan: Plan
+    """How long, how often."""
+    evaluate: Callable[[], dict[str, float]] | None = None
+    """Validation metrics of the policy as it stands."""
+    trackers: Sequence[Track] = ()
+    """Where metrics go besides."""
+    show: Callable[[int, int, Mapping[str, float]], None] = lambda step, num_steps, metrics: None
+    """Tells a person how it goes: step, steps in all, metrics."""
+    best_step: int | None = None
+    """Step whose validation loss was lowest."""
+    best_loss: float = math.inf
+    """That loss."""
+
+
+def resume_from_latest(run: Run) -> int:
+    """Go on from the last complete checkpoint, if there is one; returns the step."""
+    latest = run.journal.latest()
+    if latest is None:
+        run.journal.rewind(-1)
+        return 0
+    run.journal.verify(latest)
+    facts = read_state(latest, run.engine, run.trained)
+    run.feed.restore(facts["feed"])
+    run.best_step, run.best_loss = (
+        facts["best_step"],
+        math.inf if facts["best_loss"] is None else facts["best_loss"],
+    )
+    run.journal.rewind(step_of(latest))
+    return run.engine.step
+
+
+def run_loop(run: Run) -> None:
+    """Update until the plan is fulfilled; KeyboardInterrupt after a checkpoint when the user asks to stop."""
+    run.journal.status("running", step=run.engine.step)
+    with _asked_to_stop() as stop:
+        while run.engine.step < run.plan.num_steps:
+            _one_step(run)
+            if stop():
+                _save(run)
+                run.journal.status("interrupted", step=run.engine.step)
+                raise KeyboardInterrupt
+    run.journal.status("done", step=run.engine.step)
+
+
+def _one_step(run: Run) -> None:
+    began = time.monotonic()
+    metrics = run.engine.update(next(run.feed))
+    step, plan = run.engine.step, run.plan
+    last = step == plan.num_steps
+    best = False
+    if run.evaluate is not None and plan.evaluate_every is not None and (step % plan.evaluate_every == 0 or last):
+        found = run.evaluate()
+        metrics |= {f"validation/{name}": value for name, value in found.items()}
+        if found["loss/total"] < run.best_loss:
+            run.best_step, run.best_loss, best = step, found["loss/total"], True
+    seconds = time.monotonic() - began
+    timed = metrics | {
+        "time/step_seconds": seconds,
+        "time/tokens_per_second": metrics["batch/tokens"] / seconds,
+    }
+    if step % plan.log_every == 0 or last or best:
+        _log(run, timed)
+    run.show(step, plan.num_steps, timed)
+    if step % plan.save_every == 0 or last or best:
+        _save(run)
+
+
+def _log(run: Run, metrics: Mapping[str, float]) -> None:
+    if rank_and_size()[0] == 0:
+        run.journal.metrics(run.engine.step, metrics)
+        for track in run.trackers:
+            track(run.engine.step, metrics)
+
+
+def _save(run: Run) -> None:
+    if rank_and_size()[0] != 0:
+        return
+    best = None if math.isinf(run.best_loss) else run.best_loss
+    facts = {"feed": run.feed.state(), "best_step": run.best_step, "best_loss": best}
+    run.journal.write_checkpoint(run.engine.step, lambda folder: write_state(folder, run.engine, run.trained, facts))
+    run.journal.prune(run.plan.keep_checkpoints, run.best_step)
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks for a stop after the current update; a second one stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

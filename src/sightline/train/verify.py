@@ -1,0 +1,73 @@
+"""Checks on a run's own batches: the packed forward held to its plain twin, and batches kept for a post-mortem."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from sightline.batch import Batch
+from sightline.models.forward import Policy
+from sightline.train.engine import TrainingStopped
+
+SMALLEST_TOLERANCE = 1e-5
+
+
+def check_first_batch(policy: Policy, batch: Batch) -> str:
+    """One group, at most two answers, fast against plain, in the run's arithmetic; returns a sentence or raises.
+
+    The tolerance is twice what the plain twin itself shows between a row alone and the row in a batch, and at
+    least 1e-5: an honest difference of rounding, not of meaning.
+    """
+    batch = first_answers(batch)
+    with torch.no_grad():
+        fast = policy.score(batch).logprobs
+        plain = policy.score_plain(batch).logprobs
+        alone = torch.stack([_alone(policy, batch, n) for n in range(batch.num_answers)])
+    noise = float((alone - plain).abs().max())
+    tolerance = max(SMALLEST_TOLERANCE, 2 * noise)
+    difference = float((fast - plain).abs().max())
+    if not difference <= tolerance:
+        raise TrainingStopped(
+            f"the shared-prompt forward differs from the plain one by {difference:.2g} per token on prompt "
+            f"{batch.prompts[0].id!r} (allowed {tolerance:.2g}); training would be wrong, so please report the model"
+        )
+    found = f"(difference {difference:.1g}, allowed {tolerance:.1g})"
+    return f"first batch: the shared-prompt forward equals the plain one {found}"
+
+
+def first_answers(batch: Batch) -> Batch:
+    """The first group of a batch with at most two of its answers, without pairs."""
+    first = batch.select([0])
+    kept = slice(0, 2)
+    longest = int(first.lengths[kept].max())
+    return Batch(
+        prompts=first.prompts,
+        group=first.group[kept],
+        tokens=first.tokens[kept, :longest],
+        lengths=first.lengths[kept],
+        mask=first.mask[kept, :longest],
+    )
+
+
+def save_batch(folder: Path, batch: Batch, step: int, why: str) -> str:
+    """Keep a batch whose step was not finite: tokens as safetensors, prompts and reason as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {"group": batch.group, "tokens": batch.tokens, "lengths": batch.lengths, "mask": batch.mask}
+    tensors |= {f"columns.{name}": value.contiguous() for name, value in batch.columns.items()} | {"pairs": batch.pairs}
+    save_file({name: value.clone() for name, value in tensors.items()}, folder / f"step-{step:06d}.safetensors")
+    prompts = [{"id": p.id, "ids": list(p.ids), "images": [i.key for i in p.images]} for p in batch.prompts]
+    path = folder / f"step-{step:06d}.json"
+    path.write_text(json.dumps({"step": step, "why": why, "prompts": prompts}))
+    return str(path)
+
+
+def _alone(policy: Policy, batch: Batch, row: int) -> torch.Tensor:
+    one = Batch(
+        prompts=batch.prompts,
+        group=batch.group[row : row + 1],
+        tokens=batch.tokens[row : row + 1],
+        lengths=batch.lengths[row : row + 1],
+        mask=batch.mask[row : row + 1],
+    )
+    return policy.score_plain(one).logprobs[0]
