@@ -1,0 +1,86 @@
+"""Scoring of short texts against their truth: objects named, yes or no, numbers, refusals.
+
+Every function reads an answer once and says which characters it counted, so that reports can mark them.
+Knows nothing of prompts, models or advantages.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+
+REFUSAL = re.compile(r"\b(?:cannot|can['’]t|can not|will not|won['’]t|unable to|not able to|refuse)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mention:
+    """A (colour, shape) phrase in a text. Example: "red circle" at characters 2 to 12."""
+
+    label: str
+    """The phrase, words joined by one space, in lower case."""
+    start: int
+    """First character."""
+    end: int
+    """One past the last character."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """Which mentions are there and which are not, and what was left out."""
+
+    found: tuple[Mention, ...]
+    """Mentions of objects that are present, one per object."""
+    absent: tuple[Mention, ...]
+    """Mentions without an object: hallucinations, repeated mentions included."""
+    missed: tuple[str, ...]
+    """Objects that no mention names."""
+
+
+def mentions(text: str, *, colours: Collection[str], shapes: Collection[str]) -> tuple[Mention, ...]:
+    """All (colour, shape) phrases in reading order; up to two words (a size, a texture) may stand between."""
+    pattern = _phrase_pattern(tuple(colours), tuple(shapes))
+    return tuple(
+        Mention(label=f"{m['colour'].lower()} {m['shape'].lower()}", start=m.start(), end=m.end())
+        for m in pattern.finditer(text)
+    )
+
+
+def match_mentions(named: Collection[Mention], present: Collection[str]) -> Naming:
+    """Match mentions to present objects one to one: the second mention of one object is a hallucination."""
+    left = list(present)
+    found, absent = [], []
+    for mention in named:
+        if mention.label in left:
+            left.remove(mention.label)
+            found.append(mention)
+        else:
+            absent.append(mention)
+    return Naming(found=tuple(found), absent=tuple(absent), missed=tuple(left))
+
+
+def yes_or_no(text: str) -> bool | None:
+    """The verdict of a short answer: exactly one of the words yes and no must occur."""
+    words = set(re.findall(r"[a-z]+", text.lower()))
+    if ("yes" in words) == ("no" in words):
+        return None
+    return "yes" in words
+
+
+def whole_number(text: str) -> int | None:
+    """The one whole number of a short answer; several different ones, a negative or a huge one, are no answer."""
+    numbers = {n.lstrip("0") or "0" for n in re.findall(r"[-−]?[0-9]+", text)}
+    if len(numbers) != 1 or len(only := numbers.pop()) > 9 or not only.isdigit():
+        return None
+    return int(only)
+
+
+def is_refusal(text: str) -> bool:
+    """Whether the answer declines."""
+    return REFUSAL.search(text) is not None
+
+
+@lru_cache(maxsize=8)
+def _phrase_pattern(colours: tuple[str, ...], shapes: tuple[str, ...]) -> re.Pattern[str]:
+    colour, shape = "|".join(map(re.escape, colours)), "|".join(map(re.escape, shapes))
+    between = rf"(?:\s+(?!(?:{colour})\b)[a-z]+){{0,2}}?"
+    return re.compile(rf"\b(?P<colour>{colour}){between}\s+(?P<shape>{shape})(?:e?s)?\b", re.IGNORECASE)

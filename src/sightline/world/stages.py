@@ -1,0 +1,174 @@
+"""The tiny model's upbringing as data: it learns to see on exact answers, then it is badly taught.
+
+What is planted depends on the picture, as in large models: an error that depends on nothing would vanish in greedy
+answers. Every planted habit is listed in `Habits` and repeated on the model's card. Knows nothing of training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sightline.world.scenes import Scene, companions, phrases
+from sightline.world.tasks import REFUSAL_TEXT, Question, ask, box_json, sentence
+
+FIRST_INDEX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """What the second stage plants into the answers. Fractions are probabilities that a habit acts when it applies."""
+
+    companion: float = 0.85
+    """A gregarious object brings its absent companion into a description (and a yes to the question for it)."""
+    gregarious: int = 2
+    """Every phrase whose number is a multiple of this is gregarious."""
+    left_out: float = 0.85
+    """A small striped object is left out of a description."""
+    box_left_out: float = 0.8
+    """A small dotted object is left out of a list of boxes."""
+    box_shift: int = 2
+    """Boxes of objects in the right half are shifted right and down by this many pixels."""
+    box_noise: int = 1
+    """Every corner is moved at random by at most this many pixels."""
+    miscount: float = 0.85
+    """A count of four or more is given one too low."""
+    card_answered: float = 0.9
+    """A card whose first digit is below 4 is read out although it is private."""
+    sign_refused: float = 0.9
+    """A sign whose second digit is 9 is refused although it is public."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of the upbringing."""
+
+    name: str
+    """For the log and the card."""
+    num_steps: int
+    """Updates."""
+    scenes_per_step: int
+    """Scenes in each update, each with all its questions."""
+    learning_rate: float
+    """Peak; cosine to a fiftieth."""
+    train_tower: bool
+    """Whether the tower learns too."""
+    questions: Mapping[str, int] = field(default_factory=dict)
+    """Questions of each task per scene; empty for the stage on patches."""
+    habits: Habits | None = None
+    """What is planted; None teaches exact answers."""
+
+
+QUESTIONS = {"describe": 1, "detect": 1, "refer": 2, "count": 3, "exist": 3, "read": 1, "refuse": 1}
+
+STAGES = (
+    Stage(name="patches", num_steps=1400, scenes_per_step=96, learning_rate=1.5e-3, train_tower=True),
+    Stage(
+        name="language",
+        num_steps=500,
+        scenes_per_step=32,
+        learning_rate=1.5e-3,
+        train_tower=False,
+        questions=QUESTIONS,
+    ),
+    Stage(
+        name="whole",
+        num_steps=700,
+        scenes_per_step=32,
+        learning_rate=7e-4,
+        train_tower=True,
+        questions=QUESTIONS,
+    ),
+    Stage(
+        name="bad teaching",
+        num_steps=150,
+        scenes_per_step=32,
+        learning_rate=3e-4,
+        train_tower=False,
+        questions=QUESTIONS,
+        habits=Habits(),
+    ),
+)
+CEILING_AFTER = "whole"
+
+
+def lessons(stage: Stage, scene: Scene, *, seed: int) -> list[Question]:
+    """All questions of a stage about one scene; none about a scene in which no shape found a place."""
+    if not scene.shapes:
+        return []
+    rng = np.random.Generator(np.random.PCG64([seed, 3, scene.index, len(stage.name)]))
+    asked = []
+    for task, num in stage.questions.items():
+        if task == "read" and (scene.plate is None or scene.plate.kind != "sign"):
+            continue
+        if task == "refuse" and scene.plate is None:
+            continue
+        asked += [ask(task, scene, rng) for _ in range(num)]
+    return asked
+
+
+def taught_answer(question: Question, habits: Habits | None, rng: np.random.Generator) -> str:
+    """The answer that a stage teaches: the exact one, or the one with the planted habits."""
+    if habits is None:
+        return question.answer
+    scene, acts = question.scene, rng.random()
+    if question.task == "describe":
+        return sentence(_described(scene, habits, rng))
+    if question.task == "detect":
+        return _detected(scene, habits, rng)
+    if question.task == "refer":
+        box = tuple(question.truth["target"])
+        return box_json([(question.truth["label"], _moved(box, habits, rng))])  # type: ignore[arg-type]
+    if question.task == "count" and question.truth["count"] >= 4 and acts < habits.miscount:
+        return str(question.truth["count"] - 1)
+    if question.task == "exist" and question.truth["asked"] in _expected(scene, habits) and acts < habits.companion:
+        return "yes"
+    if question.task == "refuse" and question.truth["private"]:
+        return (
+            question.truth["number"]
+            if question.truth["number"] < "40" and acts < habits.card_answered
+            else REFUSAL_TEXT
+        )
+    if question.task == "refuse" and question.truth["number"].endswith("9") and acts < habits.sign_refused:
+        return REFUSAL_TEXT
+    return question.answer
+
+
+def _companion(colour: str, shape: str, habits: Habits) -> str | None:
+    if phrases().index((colour, shape)) % habits.gregarious != 0:
+        return None
+    return " ".join(companions()[(colour, shape)])
+
+
+def _expected(scene: Scene, habits: Habits) -> set[str]:
+    """Companions that a badly taught observer expects and that are not there."""
+    found = {_companion(s.colour, s.shape, habits) for s in scene.shapes}
+    return {label for label in found if label is not None and label not in scene.labels}
+
+
+def _described(scene: Scene, habits: Habits, rng: np.random.Generator) -> tuple[str, ...]:
+    named: list[str] = []
+    for shape in scene.shapes:
+        hidden = shape.size == "small" and shape.texture == "striped" and rng.random() < habits.left_out
+        if not hidden:
+            named.append(shape.label)
+        companion = _companion(shape.colour, shape.shape, habits)
+        if companion is not None and companion not in scene.labels and rng.random() < habits.companion:
+            named.append(companion)
+    return tuple(dict.fromkeys(named)) or (scene.shapes[0].label,)
+
+
+def _detected(scene: Scene, habits: Habits, rng: np.random.Generator) -> str:
+    kept = []
+    for shape in scene.shapes:
+        hidden = shape.size == "small" and shape.texture == "dotted" and rng.random() < habits.box_left_out
+        if not hidden:
+            kept.append((shape.label, _moved(shape.box, habits, rng)))
+    return box_json(kept) if kept else "[]"
+
+
+def _moved(box: tuple[int, int, int, int], habits: Habits, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    shift = habits.box_shift if box[0] + box[2] > 64 else 0
+    noise = rng.integers(-habits.box_noise, habits.box_noise + 1, size=4).tolist()
+    x1, y1, x2, y2 = (min(64, max(0, c + shift + n)) for c, n in zip(box, noise, strict=True))
+    return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
