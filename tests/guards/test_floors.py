@@ -13,14 +13,14 @@ TORCH_FREE = (
     "sightline.cli",
     "sightline.config",
     "sightline.data",
+    "sightline.fields",
     "sightline.journal",
     "sightline.records",
     "sightline.registry",
     "sightline.reports",
     "sightline.rewards",
-    "sightline.world.annotators",
-    "sightline.world.scenes",
-    "sightline.world.tasks",
+    "sightline.signals",
+    "sightline.world",
 )
 IMPORT_EACH = f"""
 import importlib, sys

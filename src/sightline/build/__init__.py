@@ -1,0 +1,29 @@
+"""Puts the rooms together: what the command line, the examples and the studies call."""
+
+from sightline.build.commands import (
+    check_data,
+    evaluate,
+    export,
+    sample_groups,
+    world_draw,
+    world_groups,
+)
+from sightline.build.commands import sample_answers as sample
+from sightline.build.demo import demo
+from sightline.build.runs import load_trained, resume, train
+from sightline.build.upbringing import world_build
+
+__all__ = [
+    "check_data",
+    "demo",
+    "evaluate",
+    "export",
+    "load_trained",
+    "resume",
+    "sample",
+    "sample_groups",
+    "train",
+    "world_build",
+    "world_draw",
+    "world_groups",
+]

@@ -1,0 +1,200 @@
+"""What the command line asks for besides training: sampling, evaluation, export, data checks, the world's files."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sightline.build.runs import Say, inputs_of, load_trained, make_inputs, measure
+from sightline.data.check import CheckReport, check
+from sightline.data.files import write_groups
+from sightline.data.images import ImageStore
+from sightline.evaluation.run import judge_task
+from sightline.evaluation.statistics import Interval, ratio
+from sightline.models.forward import Policy
+from sightline.models.inputs import Inputs
+from sightline.models.load import Loaded, load_model, save_merged
+from sightline.models.sampler import SamplingParams, sample
+from sightline.records import Completion, Group, Image, Message, Prompt
+from sightline.world.annotators import annotate
+from sightline.world.prompts import exact_group, picture_png, task_prompts
+from sightline.world.scenes import make_scene, truth
+from sightline.world.tasks import find_task, make_question
+from sightline.world.weights import resolve
+
+
+def sample_answers(
+    *,
+    target: str,
+    images: Sequence[Path],
+    prompt: str,
+    temperature: float = 0.0,
+    max_tokens: int = 256,
+    seed: int = 0,
+    num: int = 1,
+) -> list[tuple[str, str]]:
+    """Answers as (who, text): of a run's base and of its tuned model, or of a model alone."""
+    if num > 1 and temperature == 0:
+        raise ValueError("--num above 1 with temperature 0 would print one answer several times; set --temperature 1")
+    loaded, recipe = load_trained(target)
+    parts = tuple(Image(data=path.read_bytes()) for path in images)
+    asked = Prompt(id="0", messages=(Message(role="user", content=(*parts, prompt)),))
+    params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    if recipe is None:
+        return [("model", text) for text in _answers(loaded, make_inputs(loaded), asked, params, num)]
+    base = load_model(resolve(recipe.model.path), revision=recipe.model.revision, dtype=recipe.model.dtype)
+    found = [("base", text) for text in _answers(base, inputs_of(recipe, base), asked, params, num)]
+    return found + [("tuned", text) for text in _answers(loaded, inputs_of(recipe, loaded), asked, params, num)]
+
+
+def _answers(loaded: Loaded, inputs: Inputs, asked: Prompt, params: SamplingParams, num: int) -> list[str]:
+    policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast)
+    groups = sample(policy, [inputs.prompt(asked)], num=num, params=params, end_of_turn=inputs.end_of_turn)
+    return [inputs.text(answer.token_ids) for answer in groups[0]]
+
+
+def evaluate(
+    *, target: str, tasks: Sequence[str], split: str = "test", scenes: int = 2000, batch_size: int = 128
+) -> dict[str, dict[str, Interval]]:
+    """Metrics with intervals of a run or model on tasks of the embedded world."""
+    loaded, recipe = load_trained(target)
+    inputs = make_inputs(loaded) if recipe is None else inputs_of(recipe, loaded)
+    policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+    found: dict[str, dict[str, Interval]] = {}
+    for task in tasks:
+        judged = judge_task(policy, inputs, find_task(task), task_prompts(task, split, scenes), batch_size=batch_size)
+        counted = {name: r for name, r in judged.ratios().items() if r.denominator.sum() > 0}
+        found[task] = {name: ratio(value, seed=0) for name, value in counted.items()}
+        if task == "detect":
+            value = judged.mean_average_precision()
+            found[task]["map"] = Interval(estimate=value, low=value, high=value)
+    return found
+
+
+def export(*, run: Path, out: Path, keep_adapter: bool = False) -> Path:
+    """An ordinary Hugging Face checkpoint of a run, with its processor."""
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; name a new folder for the export")
+    loaded, recipe = load_trained(str(run))
+    if recipe is None:
+        raise ValueError(f"{run} is a model, not a run; name the folder that sightline train printed")
+    save_merged(loaded, out, keep_adapter=keep_adapter)
+    return out
+
+
+def check_data(
+    *,
+    files: Sequence[Path],
+    model: str | None = None,
+    root: Path | None = None,
+    show: int = 3,
+    max_image_pixels: int = 50_000_000,
+    max_image_bytes: int = 64 * 2**20,
+) -> CheckReport:
+    """Counts, lengths and bad rows of data files; lengths and rendered prompts need a model."""
+
+    def store_for(file: Path) -> ImageStore:
+        return ImageStore(root or file.parent, max_pixels=max_image_pixels, max_bytes=max_image_bytes)
+
+    if model is None:
+        return check(files, store_for=store_for, show=show)
+    loaded = load_model(resolve(model))
+    inputs = make_inputs(loaded, root=root or files[0].parent, max_pixels=max_image_pixels, max_bytes=max_image_bytes)
+    return check(
+        files,
+        store_for=store_for,
+        measure=lambda group: measure(inputs, group),
+        render=lambda prompt: _as_seen(inputs, prompt),
+        show=show,
+    )
+
+
+def _as_seen(inputs: Inputs, prompt: Prompt) -> str:
+    """The prompt's tokens as text, runs of image placeholders written once with their count."""
+    image = inputs.processor.image_token_id
+    pieces: list[str] = []
+    run = 0
+    for token in (*inputs.prompt(prompt).ids, None):
+        if token == image:
+            run += 1
+            continue
+        if run:
+            pieces.append(f"{inputs.processor.image_token}*{run}")
+            run = 0
+        if token is not None:
+            pieces.append(inputs.processor.tokenizer.decode([token]))
+    return "".join(pieces)
+
+
+def world_draw(*, split: str, num: int, out: Path, seed: int = 0, first: int = 0) -> Path:
+    """Pictures of scenes as PNG, and their truth as JSON lines."""
+    out.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for index in range(first, first + num):
+        scene = make_scene(split, index, seed=seed)
+        (out / f"{scene.id}.png").write_bytes(picture_png(scene))
+        lines.append(json.dumps({"id": scene.id, "image": f"{scene.id}.png", **truth(scene)}))
+    (out / "truth.jsonl").write_text("\n".join(lines) + "\n")
+    return out
+
+
+def world_groups(
+    *, task: str, split: str, num: int, out: Path, annotator: str | None = None, seed: int = 0, say: Say = print
+) -> Path:
+    """Groups about scenes: exact answers without an annotator; the base's answers with preferences with one."""
+    questions = [make_question(task, split, index, seed=seed) for index in range(num)]
+    groups = [exact_group(question) for question in questions]
+    if annotator is not None:
+        base, _ = load_trained("world:base")
+        sampled = sample_groups(base, [group.prompt for group in groups], num=8, max_tokens=128, seed=seed, say=say)
+        judged = [annotate(group, annotator, seed=seed) for group in sampled]
+        groups = [group for group in judged if group.signals]
+        say(f"{len(groups)} of {num} groups hold a preference; in the others all answers were alike")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_groups(out, groups)
+    return out
+
+
+def sample_groups(
+    loaded: Loaded,
+    prompts: Sequence[Prompt],
+    *,
+    num: int,
+    max_tokens: int,
+    seed: int,
+    temperature: float = 1.0,
+    batch_size: int = 32,
+    say: Say = lambda line: None,
+) -> list[Group]:
+    """`num` sampled answers for each prompt, equal ones kept once, as groups."""
+    policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+    inputs = make_inputs(loaded)
+    settings = inputs.settings_hash
+    params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    groups: list[Group] = []
+    for start in range(0, len(prompts), batch_size):
+        part = prompts[start : start + batch_size]
+        tokens = [inputs.prompt(prompt, settings=settings) for prompt in part]
+        found = sample(policy, tokens, num=num, params=params, end_of_turn=inputs.end_of_turn)
+        for prompt, answers in zip(part, found, strict=True):
+            groups.append(Group(prompt=prompt, completions=_completions(inputs, answers, params)))
+        say(f"sampled {len(groups)} of {len(prompts)} prompts")
+    return groups
+
+
+def _completions(inputs: Inputs, answers: Sequence[Any], params: SamplingParams) -> tuple[Completion, ...]:
+    distinct = {answer.token_ids: answer for answer in answers}
+    return tuple(
+        Completion(
+            text=inputs.text(answer.token_ids),
+            token_ids=answer.token_ids,
+            behaviour_logprobs=answer.logprobs,
+            finish_reason=answer.finish_reason,
+            sampling={"temperature": params.temperature, "seed": params.seed},
+            policy_step=0,
+            source="policy",
+        )
+        for answer in distinct.values()
+    )

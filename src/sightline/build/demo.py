@@ -1,0 +1,344 @@
+"""The demo: a small model's failings, preferences from a simulated person, DPO, and an honest comparison.
+
+Everything goes through the public path: sampled groups are written to disk, two recipes train on them, the runs are
+loaded and judged like any model. What is compared: the base, SFT on the chosen answers at equal compute, DPO, and
+the ceiling (the model before it was badly taught).
+"""
+
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from sightline.build.commands import sample_groups
+from sightline.build.demo_page import write_page
+from sightline.build.progress import shown
+from sightline.build.runs import load_trained, make_inputs, train
+from sightline.config import make_recipe
+from sightline.data.files import write_groups
+from sightline.evaluation.run import Judged, judge_task
+from sightline.evaluation.statistics import (
+    Interval,
+    Ratio,
+    absolute_change,
+    gap_closed,
+    ratio,
+    relative_change,
+)
+from sightline.journal import atomic_write
+from sightline.models.forward import Policy
+from sightline.records import Group, Pair
+from sightline.world.annotators import annotate
+from sightline.world.prompts import task_prompts
+from sightline.world.tasks import find_task, naming
+
+ROWS = ("base", "sft", "dpo", "ceiling")
+OTHER_TASKS = ("exist", "count", "detect", "refuse")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Sizes of the demo; the defaults were chosen by measurement (docs/demo.md)."""
+
+    train_scenes: int = 1200
+    """Scenes whose descriptions are sampled and judged."""
+    answers_per_scene: int = 6
+    """Sampled answers for each."""
+    test_scenes: int = 2000
+    """Scenes that all four models describe."""
+    other_scenes: int = 500
+    """Scenes for each of the other tasks."""
+    epochs: int = 1
+    """Passes of DPO over the pairs."""
+    learning_rate: float = 3e-5
+    """Peak for DPO and SFT alike."""
+    beta: float = 0.1
+    """DPO's beta."""
+    nll_weight: float = 0.1
+    """Weight of the likelihood anchor on chosen answers."""
+    groups_per_step: int = 16
+    """Pairs in a step."""
+
+
+def demo(*, out: Path, seed: int = 0, scenes: int = 2000, quick: bool = False, console: Console | None = None) -> Path:
+    """Run the whole demo into `out`; returns the report's path."""
+    console = console or Console()
+    began, cpu_began = time.monotonic(), _cpu_seconds()
+    settings = Settings(test_scenes=scenes) if not quick else Settings(
+        train_scenes=128, answers_per_scene=4, test_scenes=min(scenes, 200), other_scenes=50
+    )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    _heading(console, 1, "A small vision-language model, able and badly taught")
+    _show_failings(console, seed)
+    _heading(console, 2, "Its own answers, compared by a simulated person (one label in ten is wrong)")
+    pairs = collect_pairs(settings, seed=seed, out=out, console=console)
+    _heading(console, 3, "DPO on the pairs, and SFT on the chosen answers at equal compute")
+    runs = train_both(settings, pairs, seed=seed, out=out, console=console)
+    _heading(console, 4, f"All four models describe the same {settings.test_scenes} test scenes")
+    judged = judge_all(settings, {"base": "world:base", **runs, "ceiling": "world:ceiling"}, console=console)
+    results = compare(judged, seed=seed)
+    summary = _summary(
+        results,
+        seed=seed,
+        settings=settings,
+        seconds=time.monotonic() - began,
+        cpu_seconds=_cpu_seconds() - cpu_began,
+    )
+    lines = five_lines(summary, out / "report.html")
+    report = write_page(
+        out / "report.html",
+        judged,
+        results,
+        curves={row: Path(folder) for row, folder in runs.items()},
+        settings=_described(settings, summary, runs["dpo"]),
+        seed=seed,
+        lines=lines,
+    )
+    summary |= {"seconds": time.monotonic() - began, "cpu_seconds": _cpu_seconds() - cpu_began}
+    atomic_write(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    console.print()
+    for line in five_lines(summary, report):
+        console.print(line, highlight=False, soft_wrap=True)
+    return report
+
+
+def collect_pairs(settings: Settings, *, seed: int, out: Path, console: Console) -> Path:
+    """Sampled descriptions of training scenes with one pair each, written as a data file."""
+    base, _ = load_trained("world:base")
+    prompts = task_prompts("describe", "train", settings.train_scenes, seed=seed)
+    with console.status("sampling") as status:
+        groups = sample_groups(
+            base,
+            prompts,
+            num=settings.answers_per_scene,
+            max_tokens=64,
+            seed=seed,
+            batch_size=64,
+            say=status.update,
+        )
+    judged = [annotate(group, "person", seed=seed) for group in groups]
+    kept = [_one_pair(group) for group in judged if group.signals]
+    path = out / "pairs.jsonl"
+    write_groups(path, kept)
+    console.print(
+        f"{len(kept)} of {len(groups)} scenes gave a pair (in the others all answers were alike)",
+        highlight=False,
+    )
+    example = kept[0]
+    for word, i in (("chosen", 0), ("rejected", 1)):
+        console.print(f"  {word:>8}: {_marked(example.completions[i].text, example.prompt.truth)}")
+    return path
+
+
+def _one_pair(group: Group) -> Group:
+    """The pair with the greatest difference, its two answers alone."""
+    pair = next(signal for signal in group.signals if isinstance(signal, Pair))
+    answers = (group.completions[pair.chosen], group.completions[pair.rejected])
+    signal = Pair(chosen=0, rejected=1, margin=pair.margin, source=pair.source)
+    return Group(prompt=group.prompt, completions=answers, signals=(signal,))
+
+
+def train_both(settings: Settings, pairs: Path, *, seed: int, out: Path, console: Console) -> dict[str, str]:
+    """Run folders of SFT and DPO at equal compute: a DPO pass costs a reference and two answers, SFT gets more."""
+    folders = {}
+    for row in ("dpo", "sft"):
+        with shown(console, row.upper()) as show:
+            recipe = make_recipe(_recipe(settings, row, pairs, seed=seed, out=out))
+            folders[row] = str(train(recipe, say=lambda line: console.print(line, highlight=False), show=show))
+    return {"sft": folders["sft"], "dpo": folders["dpo"]}
+
+
+def _recipe(settings: Settings, row: str, pairs: Path, *, seed: int, out: Path) -> dict[str, Any]:
+    epochs = float(settings.epochs)
+    objective: dict[str, Any] = {"kind": "dpo", "beta": settings.beta, "nll_weight": settings.nll_weight}
+    if row == "sft":
+        objective = {"kind": "sft"}
+        epochs *= equal_compute(pairs)
+    return {
+        "name": f"demo-{row}",
+        "out": str(out / row),
+        "seed": seed,
+        "model": {"path": "world:base", "train": "full", "dtype": "bfloat16"},
+        "data": {"files": [str(pairs)]},
+        "objective": objective,
+        "optim": {"learning_rate": settings.learning_rate, "warmup_fraction": 0.1},
+        "train": {
+            "epochs": epochs,
+            "groups_per_step": settings.groups_per_step,
+            "token_budget": 16384,
+            "save_every": 1000,
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def equal_compute(pairs: Path) -> float:
+    """Passes of SFT that cost as many language-model tokens as one pass of DPO with its reference.
+
+    Forward and backward count three, the reference's forward one; the prompt is shared by both answers.
+    """
+    base, _ = load_trained("world:base")
+    inputs = make_inputs(base)
+    sft = dpo = 0
+    for group in _read(pairs):
+        prompt = len(inputs.prompt(group.prompt).ids)
+        chosen, rejected = (len(inputs.answer(completion)) - 1 for completion in group.completions)
+        sft += 3 * (prompt + chosen)
+        dpo += 4 * (prompt + chosen + rejected)
+    return dpo / sft
+
+
+def _read(path: Path) -> list[Group]:
+    return [Group.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def judge_all(settings: Settings, targets: Mapping[str, str], *, console: Console) -> dict[str, dict[str, Judged]]:
+    """Greedy answers of every model to the same prompts, by task and row."""
+    sizes = {"describe": settings.test_scenes} | dict.fromkeys(OTHER_TASKS, settings.other_scenes)
+    prompts = {task: task_prompts(task, "test", size) for task, size in sizes.items()}
+    found: dict[str, dict[str, Judged]] = {task: {} for task in prompts}
+    for row, target in targets.items():
+        loaded, _ = load_trained(target)
+        policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+        inputs = make_inputs(loaded)
+        with console.status(f"{row} answers") as status:
+            for task, asked in prompts.items():
+                found[task][row] = judge_task(
+                    policy, inputs, find_task(task), asked, progress=_said(status.update, row, task)
+                )
+        scores = found["describe"][row].ratios()
+        rates = {name: float(r.numerator.sum() / r.denominator.sum()) for name, r in scores.items()}
+        console.print(
+            f"  {row:>8}: {rates['hallucination']:.1%} of mentioned objects are not there, "
+            f"{rates['coverage']:.1%} of those present are named",
+            highlight=False,
+        )
+    return found
+
+
+def _said(update: Callable[[str], None], row: str, task: str) -> Callable[[int], None]:
+    return lambda done: update(f"{row}: {task}")
+
+
+def compare(judged: Mapping[str, Mapping[str, Judged]], *, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """For each metric of the description task: per row the value, its change against base, and the gap closed."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, change in (("hallucination", relative_change), ("coverage", absolute_change)):
+        ratios: dict[str, Ratio] = {row: judged["describe"][row].ratios()[name] for row in ROWS}
+        values: dict[str, Interval] = {row: ratio(ratios[row], seed=seed) for row in ROWS}
+        changes = {row: change(ratios["base"], ratios[row], seed=seed) for row in ROWS[1:]}
+        closed = {row: _gap(ratios, row, seed) for row in ("sft", "dpo")}
+        found[name] = {"values": values, "change": changes, "gap_closed": closed}
+    return found
+
+
+def _gap(ratios: Mapping[str, Ratio], row: str, seed: int) -> Interval | None:
+    try:
+        return gap_closed(ratios["base"], ratios[row], ratios["ceiling"], seed=seed)
+    except ValueError:
+        return None
+
+
+def _summary(
+    results: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    *,
+    seed: int,
+    settings: Settings,
+    seconds: float,
+    cpu_seconds: float,
+) -> dict[str, Any]:
+    metrics: dict[str, dict[str, Any]] = {}
+    for name, found in results.items():
+        values, change, closed = found["values"], found["change"]["dpo"], found["gap_closed"]["dpo"]
+        kind = "relative_change" if name == "hallucination" else "absolute_change"
+        metrics[name] = {
+            "base": values["base"].estimate,
+            "sft": values["sft"].estimate,
+            "aligned": values["dpo"].estimate,
+            "ceiling": values["ceiling"].estimate,
+            "gap_closed": None if closed is None else closed.estimate,
+            "gap_closed_sft": None if found["gap_closed"]["sft"] is None else found["gap_closed"]["sft"].estimate,
+            kind: change.estimate,
+            "ci95": [change.low, change.high],
+        }
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "seed": seed,
+        "scenes": settings.test_scenes,
+        "metrics": metrics,
+    }
+
+
+def five_lines(summary: Mapping[str, Any], report: Path) -> tuple[str, ...]:
+    """The demo's last words."""
+    bad, good = summary["metrics"]["hallucination"], summary["metrics"]["coverage"]
+    low, high = bad["ci95"]
+    better, best = good["ci95"]
+    minutes = summary["cpu_seconds"] / 60
+    return (
+        f"before:   {bad['base']:.1%} of mentioned objects are not there; "
+        f"{good['base']:.1%} of those present are named",
+        f"after:    {bad['aligned']:.1%} are not there; {good['aligned']:.1%} are named",
+        f"change:   {bad['relative_change']:+.0%} hallucinated objects (95% interval {low:+.0%} to {high:+.0%}); "
+        f"coverage {100 * good['absolute_change']:+.1f} points ({100 * better:+.1f} to {100 * best:+.1f})",
+        f"time:     {summary['seconds']:.0f} s, {minutes:.1f} CPU minutes, {summary['peak_memory_gib']:.1f} GiB",
+        f"report:   {report}",
+    )
+
+
+def _described(settings: Settings, summary: Mapping[str, Any], run: str) -> dict[str, str]:
+    """What a reader needs to repeat it."""
+    packages = json.loads((Path(run) / "environment.json").read_text())["packages"]
+    return {
+        "seed": str(summary["seed"]),
+        "training scenes": f"{settings.train_scenes}, {settings.answers_per_scene} sampled answers each",
+        "test scenes": f"{settings.test_scenes} for descriptions, {settings.other_scenes} for each other task",
+        "DPO": f"beta {settings.beta}, likelihood anchor {settings.nll_weight}, "
+        f"learning rate {settings.learning_rate:g}, {settings.epochs} pass(es), full fine-tuning of the language model",
+        "versions": ", ".join(f"{name} {packages[name]}" for name in ("sightline", "torch", "transformers")),
+    }
+
+
+def _show_failings(console: Console, seed: int) -> None:
+    base, _ = load_trained("world:base")
+    policy = Policy(base.model, base.family, autocast=torch.bfloat16)
+    prompts = task_prompts("describe", "validation", 40, seed=seed)
+    judged = judge_task(policy, make_inputs(base), find_task("describe"), prompts)
+    wrong = [i for i, scores in enumerate(judged.scores) if scores["hallucination"][0] > 0][:3]
+    for i in wrong:
+        facts = prompts[i].truth
+        console.print(f"  in the picture: {', '.join(item['label'] for item in facts['objects'])}", highlight=False)
+        console.print(f"  the model says: {_marked(judged.answers[i], facts)}\n")
+
+
+def _marked(text: str, facts: Mapping[str, Any]) -> str:
+    """The answer with absent objects in red."""
+    pieces, last = [], 0
+    for mention in naming(text, facts).absent:
+        pieces += [
+            _plain(text[last : mention.start]),
+            f"[bold red]{_plain(text[mention.start : mention.end])}[/]",
+        ]
+        last = mention.end
+    return "".join([*pieces, _plain(text[last:])])
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _heading(console: Console, number: int, text: str) -> None:
+    console.print(f"\n[bold]{number}. {text}[/]")
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime

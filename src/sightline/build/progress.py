@@ -1,0 +1,63 @@
+"""How a run tells a person how it goes: a bar on a terminal, now and then a line elsewhere."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sightline.build.runs import Show
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+@contextmanager
+def shown(console: Console, what: str) -> Iterator[Show]:
+    """A function that shows each step, with loss, speed and time left."""
+    if not console.is_terminal:
+        yield _lines(console, what)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None, facts="")
+
+        def show(step: int, num_steps: int, metrics: Mapping[str, float]) -> None:
+            progress.update(task, completed=step, total=num_steps, facts=facts(metrics))
+
+        yield show
+
+
+def facts(metrics: Mapping[str, float]) -> str:
+    """Loss and speed in a few words."""
+    said = [f"loss {metrics['loss/total']:.4f}"]
+    if "reward/accuracy" in metrics:
+        said.append(f"pairs right {metrics['reward/accuracy']:.0%}")
+    if "validation/loss/total" in metrics:
+        said.append(f"validation {metrics['validation/loss/total']:.4f}")
+    return ", ".join([*said, f"{metrics['time/tokens_per_second']:,.0f} tokens/s"])
+
+
+def _lines(console: Console, what: str) -> Show:
+    last = -SECONDS_BETWEEN_LINES
+    began = time.monotonic()
+    first_step: list[int] = []
+
+    def show(step: int, num_steps: int, metrics: Mapping[str, float]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        first_step.append(step) if not first_step else None
+        if now - last < SECONDS_BETWEEN_LINES and step != num_steps:
+            return
+        last = now
+        done = step - first_step[0] + 1
+        left = (now - began) / done * (num_steps - step)
+        console.print(f"{what}: step {step} of {num_steps}, {facts(metrics)}, {left:.0f} s left", highlight=False)
+
+    return show

@@ -1,0 +1,319 @@
+"""From a recipe to a run: model, data, reference, feed and engine put together; and back from a run to its model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.batch import Batch
+from sightline.config import Recipe, make_recipe, to_dict
+from sightline.data.check import Lengths, check_images, check_lengths
+from sightline.data.files import BadRow, bad_row, read_groups
+from sightline.data.images import ImageStore
+from sightline.data.stream import Stream
+from sightline.journal import Journal, RunError, RunFailed, environment, recipe_of
+from sightline.models.forward import Policy
+from sightline.models.inputs import Inputs, PictureLimits
+from sightline.models.load import Loaded, choose_trained, load_model, use_checkpointing
+from sightline.models.reference import KeptLogprobs, Reference, adapter_off, frozen_copy
+from sightline.objectives.imitation import sft_objective
+from sightline.objectives.objective import Objective
+from sightline.objectives.preference import dpo_objective
+from sightline.records import Group, RecordError
+from sightline.train.checkpoint import read_weights
+from sightline.train.distributed import rank_and_size
+from sightline.train.engine import Engine, TrainingStopped
+from sightline.train.feeds import GroupFeed, check_signals, group_batch, with_reference
+from sightline.train.loop import Plan, Run, resume_from_latest, run_loop
+from sightline.train.optim import make_optimiser, make_schedule
+from sightline.train.trackers import open_trackers
+from sightline.train.verify import check_first_batch, save_batch
+from sightline.world.weights import resolve
+
+Say = Callable[[str], None]
+Show = Callable[[int, int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Checked groups and what was left out."""
+
+    groups: list[tuple[Group, Inputs]]
+    """Each group with the reader that knows its file's pictures."""
+    skipped: list[BadRow]
+    """Rows that were left out."""
+
+
+def train(recipe: Recipe, *, say: Say = print, show: Show | None = None) -> Path:
+    """Run a recipe from its start or from its last checkpoint; returns the run folder."""
+    assert recipe.out is not None
+    folder = Path(recipe.out)
+    known = recipe_of(folder)
+    journal = Journal.create(folder, to_dict(recipe), environment()) if known is None else Journal.open(folder)
+    with journal:
+        journal.lock()
+        try:
+            _run(recipe, journal, say, show)
+        except TrainingStopped as error:
+            journal.status("failed", reason=str(error))
+            raise RunFailed(str(error)) from error
+        except KeyboardInterrupt:
+            say(f"stopped; everything is saved. Go on with: sightline resume {folder}")
+            raise
+    return folder
+
+
+def resume(folder: Path, *, say: Say = print, show: Show | None = None) -> Path:
+    """Go on with a run from its last checkpoint."""
+    values = Journal.open(folder).recipe()
+    return train(make_recipe(values | {"out": str(folder)}, source=str(folder / "recipe.yaml")), say=say, show=show)
+
+
+def _run(recipe: Recipe, journal: Journal, say: Say, show: Show | None) -> None:
+    if recipe.train.threads is not None:
+        torch.set_num_threads(recipe.train.threads)
+    torch.manual_seed(recipe.seed)
+    loaded = load_for_training(recipe)
+    data = read_data(recipe, recipe.data.files, loaded)
+    journal.skipped(_rows(data.skipped))
+    if data.skipped:
+        say(f"{len(data.skipped)} bad rows are left out; they are listed in {journal.folder / 'skipped.jsonl'}")
+    policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast)
+    validation = read_data(recipe, recipe.data.validation_files, loaded)
+    reference = _reference(recipe, policy, loaded, [data.groups, validation.groups], say)
+    run = _assemble(recipe, journal, loaded, policy, data, validation, reference)
+    if show is not None:
+        run.show = show
+    step = resume_from_latest(run)
+    if step:
+        say(f"going on from step {step} of {run.plan.num_steps}")
+    elif recipe.train.check_first_batch:
+        say(check_first_batch(policy, _batches(data.groups[:1], recipe, None)[0]))
+    run_loop(run)
+
+
+def load_for_training(recipe: Recipe) -> Loaded:
+    """The recipe's model with what it trains unfrozen."""
+    model = recipe.model
+    loaded = load_model(
+        resolve(model.path),
+        revision=model.revision,
+        dtype=model.dtype,
+        trust_remote_code=model.trust_remote_code,
+    )
+    loaded = choose_trained(
+        loaded,
+        train=model.train,
+        rank=model.lora.rank,
+        alpha=model.lora.alpha,
+        targets=model.lora.targets,
+        train_tower=model.train_tower,
+        train_projector=model.train_projector,
+        seed=recipe.seed,
+    )
+    if model.gradient_checkpointing:
+        use_checkpointing(loaded)
+    return loaded
+
+
+def load_trained(target: str) -> tuple[Loaded, Recipe | None]:
+    """The model of a run at its last checkpoint, or any model by name, folder or hub id."""
+    values = recipe_of(target)
+    if values is None:
+        return load_model(resolve(target)), None
+    recipe = make_recipe(values, source=f"{target}/recipe.yaml")
+    journal = Journal.open(target)
+    latest = journal.latest()
+    if latest is None:
+        raise RunError(f"{target} has no checkpoint yet; let it train until train.save_every steps are done")
+    journal.verify(latest)
+    loaded = load_for_training(recipe)
+    read_weights(latest, loaded.trained())
+    loaded.model.eval()
+    return loaded, recipe
+
+
+def make_inputs(
+    loaded: Loaded,
+    *,
+    root: Path | None = None,
+    limits: PictureLimits | None = None,
+    max_pixels: int = 50_000_000,
+    max_bytes: int = 64 * 2**20,
+) -> Inputs:
+    """The reader of prompts and answers for a model."""
+    return Inputs(
+        processor=loaded.processor,
+        family=loaded.family,
+        end_of_turn=loaded.end_of_turn,
+        store=ImageStore(root, max_pixels=max_pixels, max_bytes=max_bytes),
+        limits=limits or PictureLimits(),
+    )
+
+
+def inputs_of(recipe: Recipe, loaded: Loaded, file: Path | None = None) -> Inputs:
+    """The reader of prompts and answers for one of the recipe's files."""
+    root = Path(recipe.data.root) if recipe.data.root is not None else (file.parent if file is not None else None)
+    model = recipe.model
+    limits = PictureLimits(min_pixels=model.min_pixels, max_pixels=model.max_pixels, longest_side=model.longest_side)
+    return make_inputs(
+        loaded,
+        root=root,
+        limits=limits,
+        max_pixels=recipe.data.max_image_pixels,
+        max_bytes=recipe.data.max_image_bytes,
+    )
+
+
+def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
+    """Every row of some files, checked before anything is trained: pictures open, lengths fit, signals are there."""
+    groups: list[tuple[Group, Inputs]] = []
+    skipped: list[BadRow] = []
+    opened: set[str] = set()
+    keep = skipped.append if recipe.data.on_bad == "skip" else None
+    for file in map(Path, files):
+        inputs = inputs_of(recipe, loaded, file)
+        for line, group in read_groups(file, on_bad=recipe.data.on_bad, on_skip=keep):
+            try:
+                check_images(group.prompt, inputs.store, opened=opened)
+                check_signals(group, objective=recipe.objective.kind)
+                _check_lengths(recipe, inputs, group)
+            except RecordError as error:
+                if keep is None:
+                    bad = bad_row(file, line, error)
+                    raise RecordError(f"{bad.file}:{bad.line}: {bad.field}", bad.problem, bad.cure) from error
+                keep(bad_row(file, line, error))
+            else:
+                groups.append((group, inputs))
+    if files and not groups:
+        raise ValueError(f"data.files: no usable row in {', '.join(files)}; sightline data check says why")
+    return Data(groups=groups, skipped=skipped)
+
+
+def measure(inputs: Inputs, group: Group) -> Lengths:
+    """Tokens of a group for this model."""
+    prompt = inputs.prompt(group.prompt)
+    image = sum(part.num_tokens for part in prompt.images)
+    answers = tuple(len(inputs.answer(completion)) for completion in group.completions)
+    return Lengths(prompt_text=len(prompt.ids) - image, image=image, answers=answers)
+
+
+def _check_lengths(recipe: Recipe, inputs: Inputs, group: Group) -> None:
+    check_lengths(
+        measure(inputs, group),
+        max_prompt_tokens=recipe.data.max_prompt_tokens,
+        max_answer_tokens=recipe.data.max_answer_tokens,
+    )
+
+
+def make_objective(recipe: Recipe) -> Objective:
+    """The recipe's objective with its options."""
+    options = recipe.objective.model_dump(exclude={"kind"})
+    return (sft_objective if recipe.objective.kind == "sft" else dpo_objective)(**options)
+
+
+def _batch_maker(objective: str) -> Callable[[Sequence[tuple[Group, Inputs]]], Batch]:
+    def make(items: Sequence[tuple[Group, Inputs]]) -> Batch:
+        readers = {id(group.prompt): inputs for group, inputs in items}
+        return group_batch(
+            [group for group, _ in items],
+            objective=objective,
+            prompt=lambda prompt: readers[id(prompt)].prompt(prompt),
+            answer=items[0][1].answer,
+        )
+
+    return make
+
+
+def _batches(groups: list[tuple[Group, Inputs]], recipe: Recipe, reference: Reference | None) -> list[Batch]:
+    make, size = _batch_maker(recipe.objective.kind), recipe.train.groups_per_step
+    parts = (groups[start : start + size] for start in range(0, len(groups), size))
+    return [with_reference(make(part), reference) for part in parts]
+
+
+def _reference(
+    recipe: Recipe, policy: Policy, loaded: Loaded, groups: list[list[tuple[Group, Inputs]]], say: Say
+) -> Reference | None:
+    kind = recipe.reference.kind
+    if kind == "none":
+        return None
+    if kind == "adapter_off":
+        return adapter_off(policy, loaded)
+    if kind == "copy":
+        return frozen_copy(policy, loaded)
+    assert recipe.reference.cache is not None
+    kept = KeptLogprobs(Path(recipe.reference.cache), policy, loaded)
+    num_new = sum(kept.keep(_lazily(some, recipe)) for some in groups)
+    say(f"reference: log-probs of {num_new} answers computed, the others were kept in {recipe.reference.cache}")
+    return kept
+
+
+def _lazily(groups: list[tuple[Group, Inputs]], recipe: Recipe) -> Any:
+    make, size = _batch_maker(recipe.objective.kind), recipe.train.groups_per_step
+    return (make(groups[start : start + size]) for start in range(0, len(groups), size))
+
+
+def _assemble(
+    recipe: Recipe,
+    journal: Journal,
+    loaded: Loaded,
+    policy: Policy,
+    data: Data,
+    validation: Data,
+    reference: Callable[[Batch], Tensor] | None,
+) -> Run:
+    rank, world_size = rank_and_size()
+    settings, optim = recipe.train, recipe.optim
+    stream = Stream(
+        len(data.groups),
+        seed=recipe.seed,
+        batch_size=settings.groups_per_step,
+        epochs=settings.epochs,
+        rank=rank,
+        world_size=world_size,
+    )
+    num_steps = settings.steps or stream.num_batches or 0
+    engine = Engine(
+        policy=policy,
+        objective=make_objective(recipe),
+        optimiser=make_optimiser(
+            loaded.trained().values(),
+            learning_rate=optim.learning_rate,
+            betas=optim.betas,
+            epsilon=optim.epsilon,
+            weight_decay=optim.weight_decay,
+        ),
+        schedule=make_schedule(
+            optim.schedule,
+            learning_rate=optim.learning_rate,
+            num_steps=num_steps,
+            warmup_fraction=optim.warmup_fraction,
+        ),
+        token_budget=settings.token_budget,
+        max_grad_norm=optim.max_grad_norm,
+        quarantine=lambda batch, step, why: save_batch(journal.folder / "bad-steps", batch, step, why),
+    )
+    run = Run(
+        engine=engine,
+        feed=GroupFeed(data.groups, stream, _batch_maker(recipe.objective.kind), reference),
+        journal=journal,
+        trained=loaded.trained(),
+        plan=Plan(
+            num_steps=num_steps,
+            save_every=settings.save_every,
+            keep_checkpoints=settings.keep_checkpoints,
+            log_every=settings.log_every,
+            evaluate_every=settings.evaluate_every,
+        ),
+        trackers=open_trackers(recipe.tracking, folder=journal.folder, run=recipe.name, recipe=to_dict(recipe)),
+    )
+    if validation.groups:
+        run.evaluate = lambda: engine.measure(_batches(validation.groups, recipe, reference))
+    return run
+
+
+def _rows(skipped: Sequence[BadRow]) -> list[dict[str, Any]]:
+    return [{"file": b.file, "line": b.line, "field": b.field, "problem": b.problem, "cure": b.cure} for b in skipped]
