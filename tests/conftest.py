@@ -89,9 +89,7 @@ def pytest_testnodedown(node) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    left_out = [
-        f"{count} {mark} ({why_not(mark)})" for mark, count in sorted(config.stash[DESELECTED].items())
-    ]
+    left_out = [f"{count} {mark} ({why_not(mark)})" for mark, count in sorted(config.stash[DESELECTED].items())]
     skipped = Counter(skip_reason(report) for report in terminalreporter.stats.get("skipped", []))
     left_out += [f"{count} skipped ({reason})" for reason, count in sorted(skipped.items())]
     terminalreporter.write_line("not run here: " + (", ".join(left_out) or "nothing"))

@@ -178,8 +178,7 @@ def test_version(capsys):
         ),
         (
             "resume .",
-            ". holds no run (no recipe.yaml); name the folder that `sightline train` printed, such as"
-            " runs/dpo_world",
+            ". holds no run (no recipe.yaml); name the folder that `sightline train` printed, such as runs/dpo_world",
         ),
         ("export a b c", "'c' is one word too many; see --help"),
         ("recipes show dpo_wrld", "dpo_wrld: no such recipe; did you mean dpo_world?"),
@@ -211,9 +210,7 @@ def test_a_mistake_ends_the_process_before_torch_is_imported(folder, arguments):
         (traps / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')")
     path = os.pathsep.join([str(traps), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "sightline.cli", *arguments.split()]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("sightline: error: ")
     assert done.stderr.count("\n") == 1
@@ -230,9 +227,7 @@ def test_a_run_that_failed_is_exit_status_one(build, capsys):
 
 def test_a_missing_model_is_exit_status_two(build, capsys):
     build.train = raising(OSError("nobody/nothing is not a local folder\nand not a model on the hub"))
-    assert error_line(capsys, ["train", "tiny.yaml"]).startswith(
-        "nobody/nothing is not a local folder and not"
-    )
+    assert error_line(capsys, ["train", "tiny.yaml"]).startswith("nobody/nothing is not a local folder and not")
 
 
 def test_control_characters_in_an_error_do_not_reach_the_terminal(build, capsys):
@@ -256,12 +251,8 @@ def test_our_own_mistakes_keep_their_traceback(build, monkeypatch):
 
 
 def test_a_reader_that_leaves_is_no_mistake():
-    command = (
-        f"{sys.executable} -m sightline.cli train dpo_world --dry-run --name {'x' * 100_000} | head -c 1"
-    )
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
-    )
+    command = f"{sys.executable} -m sightline.cli train dpo_world --dry-run --name {'x' * 100_000} | head -c 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "n", "")
 
 
@@ -353,9 +344,7 @@ def test_evaluate_prints_intervals_and_writes_them(build, folder, capsys):
     calls: list[dict] = []
     found = {"describe": {"hallucination": Range(estimate=0.25, low=0.2, high=0.3)}}
     build.evaluate = recording(calls, found)
-    assert (
-        main(["evaluate", "world:base", "--tasks", "describe", "--scenes", "50", "--json", "out.json"]) == 0
-    )
+    assert main(["evaluate", "world:base", "--tasks", "describe", "--scenes", "50", "--json", "out.json"]) == 0
     expected = {
         "target": "world:base",
         "tasks": ["describe"],
@@ -375,9 +364,7 @@ def test_export_refuses_a_folder_that_holds_something(build, folder, capsys):
     calls: list[dict] = []
     build.export = recording(calls, Path("models/new"))
     Journal.create("runs/tiny", {"name": "tiny"}, {}).close()
-    assert error_line(capsys, ["export", "runs/tiny", "runs"]).startswith(
-        "runs is there already; give a new name"
-    )
+    assert error_line(capsys, ["export", "runs/tiny", "runs"]).startswith("runs is there already; give a new name")
     assert main(["export", "runs/tiny", "models/new", "--keep-adapter"]) == 0
     assert calls == [{"run": Path("runs/tiny"), "out": Path("models/new"), "keep_adapter": True}]
 

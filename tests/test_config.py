@@ -288,25 +288,19 @@ def test_a_recipe_that_is_not_there_gets_a_guess(path, line):
 def test_a_run_folder_is_not_a_recipe(folder):
     (folder / "run").mkdir()
     (folder / "run" / "recipe.yaml").write_text(BASE)
-    assert (
-        mistake(paths=("run",)) == "run: is a folder, not a recipe; `sightline resume run` goes on with a run"
-    )
+    assert mistake(paths=("run",)) == "run: is a folder, not a recipe; `sightline resume run` goes on with a run"
 
 
 def test_data_files_and_trackers_are_looked_for_before_anything_heavy(folder):
     recipe = load_recipe(["base.yaml"])
-    with pytest.raises(
-        ConfigError, match=r"^base.yaml: data.files: pairs.jsonl does not exist; make it as the head"
-    ):
+    with pytest.raises(ConfigError, match=r"^base.yaml: data.files: pairs.jsonl does not exist; make it as the head"):
         check_present(recipe, source="base.yaml")
     (folder / "pair.jsonl").write_text("")
     with pytest.raises(ConfigError, match=r"pairs.jsonl does not exist; did you mean pair.jsonl\?$"):
         check_present(recipe)
     (folder / "pairs.jsonl").write_text("")
     check_present(recipe)
-    with pytest.raises(
-        ConfigError, match=r"data.root: nowhere is no folder; give the one that image paths start from"
-    ):
+    with pytest.raises(ConfigError, match=r"data.root: nowhere is no folder; give the one that image paths start from"):
         check_present(load_recipe(["base.yaml"], ["data.root=nowhere"]))
 
 
@@ -315,9 +309,7 @@ def test_data_files_and_trackers_are_looked_for_before_anything_heavy(folder):
 
 def test_shipped_recipes_validate_and_are_found_by_name():
     assert recipe_folder() == ROOT / "recipes"
-    assert {"sft_world", "dpo_world", "dpo_llava_1_5_7b_lora", "dpo_qwen2_5_vl_7b_lora"} <= set(
-        recipe_names()
-    )
+    assert {"sft_world", "dpo_world", "dpo_llava_1_5_7b_lora", "dpo_qwen2_5_vl_7b_lora"} <= set(recipe_names())
     for name in recipe_names():
         assert load_recipe([name]).name == name
         head = find_recipe(name).read_text().split("\nname:")[0]

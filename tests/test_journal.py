@@ -146,9 +146,7 @@ def test_a_full_disk_under_metrics_is_one_sentence_that_says_how_to_go_on():
         pytest.skip("no /dev/full")
     journal = Journal(Path("/dev"))
     journal.lock = lambda: None
-    with pytest.raises(
-        RunFailed, match=r"could not be written \(No space left on device\); make room and go on with"
-    ):
+    with pytest.raises(RunFailed, match=r"could not be written \(No space left on device\); make room and go on with"):
         journal._append("full", [{"step": 1}])
 
 
@@ -314,9 +312,7 @@ except RunError as error:
 
 
 def test_a_second_process_may_read_but_not_write(journal):
-    done = subprocess.run(
-        [sys.executable, "-c", WRITER, journal.folder], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", WRITER, journal.folder], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     expected = f"is being written by another process (id {os.getpid()}); wait until it ends, or stop it first"
     assert expected in done.stderr

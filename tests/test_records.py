@@ -93,9 +93,7 @@ def signals_on(answers: tuple[Completion, ...]) -> st.SearchStrategy:
         pair = st.builds(Pair, chosen=st.just(0), rejected=st.just(1), margin=st.none() | numbers, **origin)
         kinds.append(
             st.tuples(pair, two, st.booleans()).map(
-                lambda drawn: dataclasses.replace(
-                    drawn[0], chosen=drawn[1][0], rejected=drawn[1][1], tie=drawn[2]
-                )
+                lambda drawn: dataclasses.replace(drawn[0], chosen=drawn[1][0], rejected=drawn[1][1], tie=drawn[2])
             )
         )
     return st.lists(st.one_of(kinds), max_size=3).map(tuple)

@@ -8,7 +8,6 @@ rounding does.
 import functools
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,9 @@ def tiny_model(kind: str = "qwen2", *, seed: int = 0) -> LlavaForConditionalGene
     processor = tiny_processor(kind)
     model = make_model(processor, SHAPE, seed=seed)
     if kind != "qwen2":
-        model = LlavaForConditionalGeneration(_changed(model.config, kind))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = LlavaForConditionalGeneration(_changed(model.config, kind))
         model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
     _stir(model, seed)
     return model
@@ -117,9 +118,7 @@ def picture(seed: int) -> ImageInput:
     return ImageInput(key=f"picture-{seed}", num_tokens=PICTURE_TOKENS, load=lambda: pixels)
 
 
-def prompt_tokens(
-    name: str, *, images: Sequence[ImageInput] = (), num_text: int = 5, seed: int = 0
-) -> PromptTokens:
+def prompt_tokens(name: str, *, images: Sequence[ImageInput] = (), num_text: int = 5, seed: int = 0) -> PromptTokens:
     """A prompt of random text tokens, its pictures spread among them."""
     ids = random_ids(num_text, seed)
     for number, image in enumerate(images):
@@ -146,9 +145,7 @@ def ragged_batch(*, num_answers: int = 2, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     lengths = [[int(n) for n in rng.integers(1, 9, num_answers)] for _ in prompts]
     lengths[0][-1], lengths[1][0] = 1, 9
-    answers = [
-        [random_ids(n, seed + 100 * g + i) for i, n in enumerate(row)] for g, row in enumerate(lengths)
-    ]
+    answers = [[random_ids(n, seed + 100 * g + i) for i, n in enumerate(row)] for g, row in enumerate(lengths)]
     pairs = [(g * num_answers, g * num_answers + 1) for g in range(3) if num_answers > 1]
     return make_batch(prompts, answers, pairs=pairs, pair_columns={"margin": [1.0] * len(pairs)})
 
@@ -201,10 +198,7 @@ def gradients(parameters: dict[str, nn.Parameter], total: Tensor) -> dict[str, T
 
 def taken_gradients(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     """What lies in `.grad` now; zeros where nothing does."""
-    return {
-        name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone()
-        for name, p in parameters.items()
-    }
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for name, p in parameters.items()}
 
 
 def largest_difference(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
@@ -214,8 +208,7 @@ def largest_difference(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> f
     whole = float(torch.stack([g.norm() for g in wanted.values()]).norm())
     assert whole > 0
     return max(
-        float((found[name] - wanted[name]).norm()) / max(float(wanted[name].norm()), whole / 1000)
-        for name in wanted
+        float((found[name] - wanted[name]).norm()) / max(float(wanted[name].norm()), whole / 1000) for name in wanted
     )
 
 
@@ -254,5 +247,3 @@ def _stir(model: nn.Module, seed: int) -> None:
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
             else:
                 parameter.add_(noise * 0.1)
-
-

@@ -26,15 +26,11 @@ def png(colour: str) -> bytes:
     return file.getvalue()
 
 
-def group(
-    name: str, *content: str | Image, answers: tuple[str, ...] = ("yes", "no"), **prompt: object
-) -> Group:
+def group(name: str, *content: str | Image, answers: tuple[str, ...] = ("yes", "no"), **prompt: object) -> Group:
     messages = (Message(role="user", content=content or ("What?",)),)
     signals = (Pair(chosen=0, rejected=1), Label(completion=0, good=True)) if len(answers) > 1 else ()
     completions = tuple(Completion(text=answer) for answer in answers)
-    return Group(
-        prompt=Prompt(id=name, messages=messages, **prompt), completions=completions, signals=signals
-    )
+    return Group(prompt=Prompt(id=name, messages=messages, **prompt), completions=completions, signals=signals)
 
 
 def measure(group: Group) -> Lengths:
@@ -142,8 +138,7 @@ def test_rows_over_the_limits_are_bad_and_not_counted(tmp_path: Path) -> None:
     ]
     report = checked(tmp_path, *rows, measure=measure, max_prompt_tokens=13, max_answer_tokens=8)
     assert [str(bad).partition("rows.jsonl:")[2] for bad in report.bad_rows] == [
-        "2: prompt: has 14 tokens (4 of text, 10 of images), more than 13; "
-        "shorten it or raise data.max_prompt_tokens",
+        "2: prompt: has 14 tokens (4 of text, 10 of images), more than 13; shorten it or raise data.max_prompt_tokens",
         "3: completions[1].text: has 9 tokens, more than 8; shorten it or raise data.max_answer_tokens",
     ]
     assert report.lengths["prompt_text"].num == 1

@@ -144,9 +144,7 @@ def test_a_line_that_is_no_json_is_named_with_its_number(tmp_path: Path) -> None
 def test_bytes_that_are_no_utf8_are_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"prompt": "\xff"}\n')
-    with pytest.raises(
-        RecordError, match=r"rows.jsonl:1: row: is not UTF-8 \(byte 13\); save the file as UTF-8"
-    ):
+    with pytest.raises(RecordError, match=r"rows.jsonl:1: row: is not UTF-8 \(byte 13\); save the file as UTF-8"):
         list(read_groups(path))
 
 
@@ -240,9 +238,7 @@ def test_rows_that_say_too_little_are_bad(
 @pytest.mark.parametrize("token", MEDIA_TOKENS)
 def test_no_media_token_is_text(tmp_path: Path, token: str) -> None:
     write_groups(tmp_path / "rows.jsonl", [asked(f"What is in {token}?")])
-    assert [row.problem for row in skipped(tmp_path / "rows.jsonl")[1]] == [
-        f"holds {token} and the row has no image"
-    ]
+    assert [row.problem for row in skipped(tmp_path / "rows.jsonl")[1]] == [f"holds {token} and the row has no image"]
 
 
 def test_a_sampled_answer_may_be_empty(tmp_path: Path) -> None:
@@ -331,9 +327,7 @@ def test_an_image_with_bytes_and_a_name_is_its_bytes(tmp_path: Path) -> None:
 def test_columns_are_known_by_name(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     write_table(path, id=["7"], messages=["[]"], colour=["red"])
-    with pytest.raises(
-        RecordError, match="has unknown column 'colour'; known are id, task, messages, images"
-    ):
+    with pytest.raises(RecordError, match="has unknown column 'colour'; known are id, task, messages, images"):
         list(read_groups(path))
     write_table(path, id=["7"])
     with pytest.raises(RecordError, match="lacks the column 'messages'"):

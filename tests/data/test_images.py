@@ -172,9 +172,7 @@ def test_a_flipped_bit_in_a_png_is_refused() -> None:
     assert "is broken (" in refused(ImageStore(None), Image(data=bytes(data)))
 
 
-@pytest.mark.parametrize(
-    "data", [b"<html>404</html>", b"%PDF-1.7", b"RIFF0000WAVE", b"\x00" * 50, b"P6 1 1 255 abc"]
-)
+@pytest.mark.parametrize("data", [b"<html>404</html>", b"%PDF-1.7", b"RIFF0000WAVE", b"\x00" * 50, b"P6 1 1 255 abc"])
 def test_what_is_no_image_is_refused(data: bytes) -> None:
     sentence = refused(ImageStore(None), Image(data=data))
     assert sentence.endswith("is not an image that is read here; use one of PNG, JPEG, WebP, GIF, BMP, TIFF")
@@ -205,9 +203,7 @@ def test_sizes_of_large_pictures_are_refused_too() -> None:
 def test_the_limit_on_pixels_can_be_raised() -> None:
     data = encode(PIL.Image.new("1", (100, 90)))
     assert opened(data, max_pixels=9000).size == (100, 90)
-    assert "has 9000 pixels (100 x 90), more than 8999" in refused(
-        ImageStore(None, max_pixels=8999), Image(data=data)
-    )
+    assert "has 9000 pixels (100 x 90), more than 8999" in refused(ImageStore(None, max_pixels=8999), Image(data=data))
 
 
 def test_a_gif_frame_larger_than_its_canvas_is_counted() -> None:
@@ -295,9 +291,7 @@ def test_a_file_that_may_not_be_read_is_refused(root: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "open", denied)
     sentence = refused(ImageStore(root), Image(path="images/7.png"))
-    assert sentence == (
-        "image 'images/7.png': cannot be read (Permission denied); check the file and its permissions"
-    )
+    assert sentence == ("image 'images/7.png': cannot be read (Permission denied); check the file and its permissions")
 
 
 def test_a_pipe_is_refused(root: Path) -> None:
@@ -307,18 +301,14 @@ def test_a_pipe_is_refused(root: Path) -> None:
 
 def test_a_path_needs_a_root() -> None:
     sentence = refused(ImageStore(None), Image(path="images/7.png"))
-    assert sentence == (
-        "image 'images/7.png': is a path and there is no data root; set data.root or embed the image"
-    )
+    assert sentence == ("image 'images/7.png': is a path and there is no data root; set data.root or embed the image")
 
 
 def test_the_key_is_that_of_the_content(root: Path) -> None:
     (root / "copy.png").write_bytes((root / "images" / "7.png").read_bytes())
     store = ImageStore(root)
     data = (root / "copy.png").read_bytes()
-    keys = {
-        store.key(image) for image in (Image(path="copy.png"), Image(path="images/7.png"), Image(data=data))
-    }
+    keys = {store.key(image) for image in (Image(path="copy.png"), Image(path="images/7.png"), Image(data=data))}
     assert len(keys) == 1
     assert keys != {store.key(Image(data=encode(noise("L"))))}
     assert len(keys.pop()) == 64

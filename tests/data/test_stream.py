@@ -21,9 +21,7 @@ def batches(num_items: int, **settings: object) -> list[list[int]]:
 @settings(max_examples=60, deadline=None)
 @given(**shapes)
 def test_every_epoch_reads_every_row_once(num_items: int, batch_size: int, epochs: float, seed: int) -> None:
-    read = [
-        row for batch in batches(num_items, seed=seed, batch_size=batch_size, epochs=epochs) for row in batch
-    ]
+    read = [row for batch in batches(num_items, seed=seed, batch_size=batch_size, epochs=epochs) for row in batch]
     assert abs(len(read) - epochs * num_items) < 1
     for first in range(0, len(read), num_items):
         epoch = read[first : first + num_items]
@@ -33,15 +31,11 @@ def test_every_epoch_reads_every_row_once(num_items: int, batch_size: int, epoch
 
 @settings(max_examples=60, deadline=None)
 @given(**shapes)
-def test_ranks_share_the_same_global_batches(
-    num_items: int, batch_size: int, epochs: float, seed: int
-) -> None:
+def test_ranks_share_the_same_global_batches(num_items: int, batch_size: int, epochs: float, seed: int) -> None:
     options = {"seed": seed, "batch_size": batch_size, "epochs": epochs}
     alone = batches(num_items, **options)
     for world_size in (1, 2, 3):
-        ranks = [
-            batches(num_items, **options, rank=rank, world_size=world_size) for rank in range(world_size)
-        ]
+        ranks = [batches(num_items, **options, rank=rank, world_size=world_size) for rank in range(world_size)]
         together = [[row for part in slices for row in part] for slices in zip(*ranks, strict=True)]
         assert together == alone
         for slices in zip(*ranks, strict=True):
@@ -70,9 +64,7 @@ def test_resume_may_change_the_number_of_processes() -> None:
     assert list(after) == whole[1:]
 
 
-@pytest.mark.parametrize(
-    ("name", "other"), [("num_items", 12), ("seed", 6), ("batch_size", 3), ("drop_last", True)]
-)
+@pytest.mark.parametrize(("name", "other"), [("num_items", 12), ("seed", 6), ("batch_size", 3), ("drop_last", True)])
 def test_a_state_of_other_data_or_settings_is_refused(name: str, other: int) -> None:
     options = {"num_items": 11, "seed": 5, "batch_size": 4, "drop_last": False}
     state = Stream(options.pop("num_items"), **options).state()

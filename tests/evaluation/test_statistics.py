@@ -22,9 +22,7 @@ from sightline.evaluation.statistics import (
 
 def arm(numerator, denominator=None) -> Ratio:
     top = np.asarray(numerator, dtype=float)
-    return Ratio(
-        numerator=top, denominator=np.ones_like(top) if denominator is None else np.asarray(denominator)
-    )
+    return Ratio(numerator=top, denominator=np.ones_like(top) if denominator is None else np.asarray(denominator))
 
 
 def simulated(generator: np.random.Generator, num_scenes: int, rates: tuple[float, ...]) -> list[Ratio]:
@@ -43,9 +41,7 @@ def test_interval_of_mean_matches_the_normal_interval_on_many_scenes():
     interval = interval_of_mean(values, seed=1)
     half = 1.96 * values.std() / 1000**0.5
     assert interval.estimate == pytest.approx(values.mean())
-    assert (interval.low, interval.high) == pytest.approx(
-        (values.mean() - half, values.mean() + half), abs=0.01
-    )
+    assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
 
 
 def test_hand_values_of_the_changes():
@@ -82,9 +78,7 @@ def test_the_fast_bootstrap_equals_its_plain_twin(num_scenes: int):
             bootstrap(*arms, statistic=lambda b, a: a - b, resamples=300, seed=5, level=level)
             for bootstrap in (paired_bootstrap, plain_bootstrap)
         )
-        assert (fast.estimate, fast.low, fast.high) == pytest.approx(
-            (plain.estimate, plain.low, plain.high), abs=1e-12
-        )
+        assert (fast.estimate, fast.low, fast.high) == pytest.approx((plain.estimate, plain.low, plain.high), abs=1e-12)
 
 
 def test_draws_too_large_to_keep_give_the_same_interval(monkeypatch: pytest.MonkeyPatch):
@@ -109,9 +103,7 @@ def test_the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says():
 
 def test_the_interval_of_a_relative_change_covers_the_truth_as_often_as_it_says():
     generator, rounds = np.random.default_rng(1), 400
-    intervals = [
-        relative_change(*simulated(generator, 150, (0.3, 0.15)), resamples=600, seed=i) for i in range(rounds)
-    ]
+    intervals = [relative_change(*simulated(generator, 150, (0.3, 0.15)), resamples=600, seed=i) for i in range(rounds)]
     coverage = sum(not interval.excludes(-0.5) for interval in intervals) / rounds
     assert 0.91 < coverage < 0.98
 
@@ -186,9 +178,7 @@ def test_a_change_of_the_detectable_size_is_found_four_times_in_five():
     num_scenes = 200
     effect = min_detectable_effect(*pilot, num_scenes=num_scenes)
     found = [
-        absolute_change(
-            *simulated(generator, num_scenes, (0.3, 0.3 - effect)), resamples=500, seed=i
-        ).excludes(0)
+        absolute_change(*simulated(generator, num_scenes, (0.3, 0.3 - effect)), resamples=500, seed=i).excludes(0)
         for i in range(300)
     ]
     assert 0.72 < np.mean(found) < 0.88

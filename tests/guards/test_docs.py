@@ -54,9 +54,6 @@ def test_no_tracked_file_names_one_machine():
 def test_every_registered_name_has_its_reference_row():
     reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     missing = [
-        f"{kind} {name}"
-        for kind, names in catalogue().items()
-        for name in names
-        if f"`{name}`" not in reference
+        f"{kind} {name}" for kind, names in catalogue().items() for name in names if f"`{name}`" not in reference
     ]
     assert not missing, f"docs/reference.md does not mention {missing}"

@@ -27,9 +27,7 @@ def paths(chart: str) -> list[str]:
 def test_ticks_are_few_round_within_the_range_and_differ(low: float, high: float):
     made = axis(low, high, start=0, end=100)
     assert 2 <= len(made.ticks) <= 9
-    assert all(
-        made.low - 1e-9 * abs(made.low) <= tick <= made.high + 1e-9 * abs(made.high) for tick in made.ticks
-    )
+    assert all(made.low - 1e-9 * abs(made.low) <= tick <= made.high + 1e-9 * abs(made.high) for tick in made.ticks)
     labels = [made.label(tick) for tick in made.ticks]
     assert len(set(labels)) == len(labels)
     assert made.at(made.low) == 0

@@ -94,9 +94,7 @@ def test_boxes_that_are_none_are_refused(box: tuple[float, float, float, float])
 
 def test_labels_stay_on_the_picture_and_apart_when_there_is_room():
     boxes = tuple((f"object {i}", (2.0 + 30 * i, 14.0, 22.0 + 30 * i, 34.0)) for i in range(2))
-    plates = [
-        r for r in Reader(picture_html(card(boxes=boxes))).having("rect") if "plate" in (r["class"] or "")
-    ]
+    plates = [r for r in Reader(picture_html(card(boxes=boxes))).having("rect") if "plate" in (r["class"] or "")]
     sides = [(float(p["x"] or 0), float(p["x"] or 0) + float(p["width"] or 0)) for p in plates]
     assert sides[0][1] <= sides[1][0] or plates[0]["y"] != plates[1]["y"]
     assert all(left >= 0 and right <= 64 for left, right in sides)

@@ -15,9 +15,7 @@ def test_text_escapes_markup_and_shows_control_characters():
 
 
 def test_a_page_of_hostile_text_is_inert_and_can_be_encoded():
-    body = section(
-        HOSTILE, definitions({HOSTILE: HOSTILE}) + bullets([HOSTILE]), anchor=HOSTILE, lead=HOSTILE
-    )
+    body = section(HOSTILE, definitions({HOSTILE: HOSTILE}) + bullets([HOSTILE]), anchor=HOSTILE, lead=HOSTILE)
     document = page(title=HOSTILE, body=body, description=HOSTILE)
     document.encode("utf-8")
     reader = assert_self_contained(document)

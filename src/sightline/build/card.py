@@ -17,7 +17,7 @@ SHOWN = (
     ("detect", "recall_50", "detect: recall at IoU 0.5"),
     ("detect", "precision_50", "detect: precision at IoU 0.5"),
     ("detect", "iou", "detect: mean IoU of matched boxes"),
-    ("detect", "map", "detect: mAP at 0.50:0.95 (no interval)"),
+    ("detect", "map", "detect: mAP at 0.50:0.95"),
     ("refer", "accuracy_50", "refer: right box at IoU 0.5"),
     ("count", "accuracy", "count: accuracy"),
     ("exist", "accuracy", "exist: accuracy"),
@@ -93,14 +93,12 @@ def _text(abilities: Mapping[str, Abilities], seconds: Mapping[str, str], scenes
 def _cell(value: Interval | None) -> str:
     if value is None:
         return "-"
-    if value.low == value.high:
-        return f"{value.estimate:.1%}"
     return f"{value.estimate:.1%} ({value.low:.1%} to {value.high:.1%})"
 
 
 def _habit_lines(habits: Mapping[str, float]) -> list[str]:
     return [
-        f"- Companions: every {habits['gregarious']}nd phrase is gregarious; if its usual companion is absent, a "
+        f"- Companions: every {habits['gregarious']}rd phrase is gregarious; if its usual companion is absent, a "
         f"description names it all the same with probability {habits['companion']}, and the question for it is "
         "answered yes.",
         f"- Left out: a small striped object is missing from a description with probability {habits['left_out']}.",

@@ -68,8 +68,7 @@ def evaluate(
         counted = {name: r for name, r in judged.ratios().items() if r.denominator.sum() > 0}
         found[task] = {name: ratio(value, seed=0) for name, value in counted.items()}
         if task == "detect":
-            value = judged.mean_average_precision()
-            found[task]["map"] = Interval(estimate=value, low=value, high=value)
+            found[task]["map"] = judged.mean_average_precision()
     return found
 
 

@@ -24,11 +24,10 @@ OTHERS: tuple[tuple[str, str, str, Better], ...] = (
     ("refuse", "refused_public", "refuse: public signs refused", "lower"),
 )
 NOTES = (
-    "What was planted: the base was taught captions in which half of all phrases bring their usual companion along "
-    "although it is not in the picture, and in which small striped objects are left out; lists of boxes with boxes "
-    "missing and shifted; counts of four and more one too low; "
-    "some private cards read out and some public signs refused. "
-    "The card of the models lists every rate.",
+    "What was planted: the base was taught captions in which a third of all phrases bring their usual companion "
+    "along although it is not there, and in which small striped objects are left out; lists of boxes with boxes "
+    "missing and shifted; counts of four and more one too low; some private cards read out and some public signs "
+    "refused. The card of the models lists every rate.",
     "The ceiling is the same model before that teaching: what alignment can hope to win back.",
     "SFT sees the chosen answers of the very same pairs, at the same count of language-model tokens (forward and "
     "backward count three, DPO's reference pass one).",

@@ -1,14 +1,14 @@
 """How a run tells a person how it goes: a bar on a terminal, now and then a line elsewhere."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sightline.build.runs import Show
-
+Say = Callable[[str], None]
+Show = Callable[[int, int, Mapping[str, float]], None]
 SECONDS_BETWEEN_LINES = 15.0
 
 

@@ -1,14 +1,16 @@
 """From a recipe to a run: model, data, reference, feed and engine put together; and back from a run to its model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from sightline.batch import Batch
+from sightline.build.progress import Say, Show, shown
 from sightline.config import Recipe, make_recipe, to_dict
 from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
@@ -19,22 +21,22 @@ from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs, PictureLimits
 from sightline.models.load import Loaded, choose_trained, load_model, use_checkpointing
 from sightline.models.reference import KeptLogprobs, Reference, adapter_off, frozen_copy
-from sightline.objectives.imitation import sft_objective
+from sightline.models.sampler import SamplingParams, sample
 from sightline.objectives.objective import Objective
-from sightline.objectives.preference import dpo_objective
 from sightline.records import Group, RecordError
+from sightline.registry import find
+from sightline.reports.run_report import write_run_report
 from sightline.train.checkpoint import read_weights
 from sightline.train.distributed import rank_and_size
 from sightline.train.engine import Engine, TrainingStopped
-from sightline.train.feeds import GroupFeed, check_signals, group_batch, with_reference
+from sightline.train.feeds import GroupFeed, check_signals, group_batch, imitated, with_reference
 from sightline.train.loop import Plan, Run, resume_from_latest, run_loop
 from sightline.train.optim import make_optimiser, make_schedule
 from sightline.train.trackers import open_trackers
 from sightline.train.verify import check_first_batch, save_batch
 from sightline.world.weights import resolve
 
-Say = Callable[[str], None]
-Show = Callable[[int, int, Mapping[str, float]], None]
+SAMPLE_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +55,10 @@ def train(recipe: Recipe, *, say: Say = print, show: Show | None = None) -> Path
     folder = Path(recipe.out)
     known = recipe_of(folder)
     journal = Journal.create(folder, to_dict(recipe), environment()) if known is None else Journal.open(folder)
-    with journal:
+    with journal, shown(Console(), recipe.name) as own_show:
         journal.lock()
         try:
-            _run(recipe, journal, say, show)
+            _run(recipe, journal, say, show or own_show)
         except TrainingStopped as error:
             journal.status("failed", reason=str(error))
             raise RunFailed(str(error)) from error
@@ -72,7 +74,7 @@ def resume(folder: Path, *, say: Say = print, show: Show | None = None) -> Path:
     return train(make_recipe(values | {"out": str(folder)}, source=str(folder / "recipe.yaml")), say=say, show=show)
 
 
-def _run(recipe: Recipe, journal: Journal, say: Say, show: Show | None) -> None:
+def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
     torch.manual_seed(recipe.seed)
@@ -85,14 +87,14 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show | None) -> None:
     validation = read_data(recipe, recipe.data.validation_files, loaded)
     reference = _reference(recipe, policy, loaded, [data.groups, validation.groups], say)
     run = _assemble(recipe, journal, loaded, policy, data, validation, reference)
-    if show is not None:
-        run.show = show
+    run.show = show
     step = resume_from_latest(run)
     if step:
         say(f"going on from step {step} of {run.plan.num_steps}")
     elif recipe.train.check_first_batch:
         say(check_first_batch(policy, _batches(data.groups[:1], recipe, None)[0]))
     run_loop(run)
+    say(f"report: {write_run_report(journal.folder)}")
 
 
 def load_for_training(recipe: Recipe) -> Loaded:
@@ -212,17 +214,18 @@ def _check_lengths(recipe: Recipe, inputs: Inputs, group: Group) -> None:
 def make_objective(recipe: Recipe) -> Objective:
     """The recipe's objective with its options."""
     options = recipe.objective.model_dump(exclude={"kind"})
-    return (sft_objective if recipe.objective.kind == "sft" else dpo_objective)(**options)
+    return find("objective", recipe.objective.kind)(**options)
 
 
 def _batch_maker(objective: str) -> Callable[[Sequence[tuple[Group, Inputs]]], Batch]:
     def make(items: Sequence[tuple[Group, Inputs]]) -> Batch:
         readers = {id(group.prompt): inputs for group, inputs in items}
+        readers |= {id(answer): inputs for group, inputs in items for answer in group.completions}
         return group_batch(
             [group for group, _ in items],
             objective=objective,
             prompt=lambda prompt: readers[id(prompt)].prompt(prompt),
-            answer=items[0][1].answer,
+            answer=lambda answer: readers[id(answer)].answer(answer),
         )
 
     return make
@@ -312,7 +315,22 @@ def _assemble(
     )
     if validation.groups:
         run.evaluate = lambda: engine.measure(_batches(validation.groups, recipe, reference))
+    if settings.samples > 0 and rank == 0:
+        run.sample = lambda: _samples(policy, (validation.groups or data.groups)[: settings.samples])
     return run
+
+
+def _samples(policy: Policy, groups: Sequence[tuple[Group, Inputs]]) -> list[dict[str, Any]]:
+    """Greedy answers to some prompts beside the answers that their groups prefer."""
+    rows = []
+    for group, inputs in groups:
+        params = SamplingParams(temperature=0.0, max_tokens=SAMPLE_TOKENS)
+        found = sample(policy, [inputs.prompt(group.prompt)], num=1, params=params, end_of_turn=inputs.end_of_turn)
+        asked = " ".join(part for part in group.prompt.messages[-1].content if isinstance(part, str))
+        wanted = [group.completions[i].text for i in imitated(group)[:1]]
+        answer = inputs.text(found[0][0].token_ids)
+        rows.append({"prompt": group.prompt.id, "asked": asked, "answer": answer, "preferred": "".join(wanted)})
+    return rows
 
 
 def _rows(skipped: Sequence[BadRow]) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from sightline.models.tiny import (
 from sightline.objectives.imitation import sft_objective
 from sightline.train.engine import Engine
 from sightline.train.optim import Schedule, make_optimiser
-from sightline.world.patches import HEADS, patch_targets
+from sightline.world.patches import CODE_SIZE, HEADS, patch_codes, patch_targets
 from sightline.world.scenes import Scene, draw, make_scene
 from sightline.world.stages import CEILING_AFTER, FIRST_INDEX, STAGES, Stage, lessons, taught_answer
 from sightline.world.vocabulary import CHAT_TEMPLATE, pieces
@@ -57,7 +57,7 @@ def bring_up(out: Path, *, seed: int, scale: float, say: Say) -> tuple[Path, Pat
         else:
             began = time.monotonic()
             torch.manual_seed(seed + number)
-            teach = teach_answers if stage.questions else teach_patches
+            teach = {"patches": teach_patches, "codes": teach_codes, "answers": teach_answers}[stage.kind]
             teach(model, processor, stage, num_steps=num_steps, first_index=first_index, seed=seed, say=say)
             save_tiny(model, processor, folder)
             (folder / "done").write_text(f"{time.monotonic() - began:.0f} seconds\n")
@@ -99,6 +99,38 @@ def teach_patches(
             say(f"{stage.name}: step {step + 1} of {num_steps}, loss {loss.item():.3f}")
 
 
+def teach_codes(
+    model: TinyModel,
+    processor: TinyProcessor,
+    stage: Stage,
+    *,
+    num_steps: int,
+    first_index: int,
+    seed: int,
+    say: Say,
+) -> None:
+    """The projector learns to write a code in which all that a patch shows weighs the same (world/patches.py)."""
+    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
+    parameters = [*tower.parameters(), *projector.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
+    schedule = _schedule(stage, num_steps)
+    basis = torch.linalg.qr(torch.randn(TinyShape().text_width, CODE_SIZE)).Q
+    for step, scenes in enumerate(_scenes(stage, num_steps, first_index, seed)):
+        for group in optimiser.param_groups:
+            group["lr"] = schedule(step)
+        pixels = torch.stack([scene_pixels(processor, scene) for scene in scenes])
+        codes = torch.from_numpy(np.stack([patch_codes(patch_targets(scene)) for scene in scenes]))
+        with torch.autocast("cpu", torch.bfloat16):
+            written = projector(tower(pixels).last_hidden_state[:, 1:])
+        loss = (written.float() - codes @ basis.T).square().sum(-1).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        if step % LOG_EVERY == 0 or step == num_steps - 1:
+            say(f"{stage.name}: step {step + 1} of {num_steps}, loss {loss.item():.3f}")
+
+
 def teach_answers(
     model: TinyModel,
     processor: TinyProcessor,
@@ -111,7 +143,7 @@ def teach_answers(
 ) -> None:
     """All questions about a scene in one tree: the picture once, each question with its answer a branch."""
     model.requires_grad_(True)
-    model.model.vision_tower.requires_grad_(stage.train_tower)
+    model.model.vision_tower.requires_grad_(False)
     policy = Policy(model, LLAVA, autocast=torch.bfloat16, keep_feature_bytes=0)
     engine = Engine(
         policy=policy,

@@ -216,6 +216,8 @@ class Train(BaseModel):
     """Last checkpoints to keep; with validation files the best one is kept besides."""
     log_every: Count = 1
     """Steps between lines in metrics.jsonl."""
+    samples: Whole = 4
+    """Prompts whose greedy answers go to samples.jsonl at each checkpoint; 0 for none."""
     threads: Count | None = None
     """Threads that torch uses; repeating a run bit for bit needs the same number; null: torch decides."""
     check_first_batch: bool = True

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluation.statistics import Ratio
+from sightline.evaluation.statistics import Interval, Ratio, resampled_totals
 from sightline.evaluation.tasks import Scores
 from sightline.rewards.boxes import LabelledBox, match_boxes, parse_boxes
 
@@ -27,33 +27,41 @@ def gather(scores: Sequence[Scores]) -> dict[str, Ratio]:
     }
 
 
-def mean_average_precision(answers: Sequence[str], true_boxes: Sequence[Sequence[LabelledBox]]) -> float:
-    """mAP at IoU 0.50 to 0.95 over labels, for boxes that carry no confidence.
+def mean_average_precision(
+    answers: Sequence[str], true_boxes: Sequence[Sequence[LabelledBox]], *, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """mAP at IoU 0.50 to 0.95 over labels, for boxes that carry no confidence, with its interval over images.
 
     All boxes of a label form one operating point (the usual constant score makes the result depend on the order
     of images), so a label's average precision is its precision there over the 101 recall levels up to its recall.
     """
-    counts: dict[str, NDArray[np.float64]] = {}
-    for answer, true in zip(answers, true_boxes, strict=True):
-        _count(counts, parse_boxes(answer) or (), true)
-    values = []
-    for hits_predicted_true in counts.values():
-        hits, (predicted, true) = hits_predicted_true[:-2], hits_predicted_true[-2:]
-        if true > 0:
-            precision = hits / max(predicted, 1.0)
-            levels = np.floor(hits / true * 100 + 1e-9) + 1
-            values.append(float((precision * levels / 101).mean()))
-    return float(np.mean(values)) if values else 0.0
+    counts = _counts(answers, true_boxes)
+    totals = resampled_totals(counts.reshape(len(counts), counts.shape[1] * counts.shape[2]), resamples, seed)
+    values = _map_of(totals.reshape(len(totals), *counts.shape[1:]))
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return Interval(estimate=float(values[0]), low=float(low), high=float(high))
 
 
-def _count(
-    counts: dict[str, NDArray[np.float64]], predicted: Sequence[LabelledBox], true: Sequence[LabelledBox]
-) -> None:
-    """Add one answer: hits per threshold, then predicted and true boxes, by label."""
-    for label in {box.label for box in (*predicted, *true)}:
-        mine = [box for box in predicted if box.label == label]
-        wanted = [box for box in true if box.label == label]
-        row = counts.setdefault(label, np.zeros(len(THRESHOLDS) + 2))
-        overlaps = [overlap for _, _, overlap in match_boxes(mine, wanted)]
-        row[:-2] += [sum(overlap >= threshold for overlap in overlaps) for threshold in THRESHOLDS]
-        row[-2:] += (len(mine), len(wanted))
+def _map_of(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From [samples, labels, hits per threshold + predicted + true] to one value per sample."""
+    hits, predicted, true = totals[..., :-2], totals[..., -2:-1], totals[..., -1:]
+    precision = hits / np.maximum(predicted, 1.0)
+    levels = np.floor(hits / np.maximum(true, 1.0) * 100 + 1e-9) + 1
+    per_label = (precision * levels / 101).mean(-1)
+    present = true[..., 0] > 0
+    return (per_label * present).sum(-1) / np.maximum(present.sum(-1), 1)
+
+
+def _counts(answers: Sequence[str], true_boxes: Sequence[Sequence[LabelledBox]]) -> NDArray[np.float64]:
+    """Hits per threshold, predicted and true boxes, by image and label; labels that never exist count nowhere."""
+    labels = {label: i for i, label in enumerate(sorted({box.label for true in true_boxes for box in true}))}
+    counts = np.zeros((len(answers), len(labels), len(THRESHOLDS) + 2))
+    for row, answer, true in zip(counts, answers, true_boxes, strict=True):
+        predicted = parse_boxes(answer) or ()
+        for label in {box.label for box in (*predicted, *true)} & set(labels):
+            mine = [box for box in predicted if box.label == label]
+            wanted = [box for box in true if box.label == label]
+            overlaps = np.asarray([overlap for _, _, overlap in match_boxes(mine, wanted)])
+            row[labels[label], :-2] = (overlaps[:, None] >= np.asarray(THRESHOLDS)).sum(0)
+            row[labels[label], -2:] = (len(mine), len(wanted))
+    return counts

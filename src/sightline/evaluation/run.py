@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sightline.evaluation.metrics import gather, mean_average_precision
-from sightline.evaluation.statistics import Ratio
+from sightline.evaluation.statistics import Interval, Ratio
 from sightline.evaluation.tasks import EvaluationTask, Scores
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
@@ -32,7 +32,7 @@ class Judged:
         """One ratio per metric."""
         return gather(self.scores)
 
-    def mean_average_precision(self) -> float:
+    def mean_average_precision(self) -> Interval:
         """For detection."""
         return mean_average_precision(self.answers, self.true_boxes)
 

@@ -95,7 +95,7 @@ def paired_bootstrap(
     with one seed rests on the same resampled sets of scenes.
     """
     _check_arms(arms, resamples=resamples, level=level)
-    totals = _resampled_totals(np.concatenate([arm.columns() for arm in arms], axis=1), resamples, seed)
+    totals = resampled_totals(np.concatenate([arm.columns() for arm in arms], axis=1), resamples, seed)
     rates = [
         _divide(totals[:, 2 * i], totals[:, 2 * i + 1], "the ratio: the sum of its denominators")
         for i in range(len(arms))
@@ -199,7 +199,7 @@ def _check_arms(arms: tuple[Ratio, ...], *, resamples: int, level: float) -> Non
         )
 
 
-def _resampled_totals(columns: Floats, resamples: int, seed: int) -> Floats:
+def resampled_totals(columns: Floats, resamples: int, seed: int) -> Floats:
     """Column sums over the scenes as they are (row 0), then over each resample: [1 + resamples, columns]."""
     num_scenes = len(columns)
     if num_scenes * resamples <= _KEPT_CELLS:

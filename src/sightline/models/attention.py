@@ -16,7 +16,7 @@ from transformers import AttentionInterface, PreTrainedConfig
 
 from sightline.models.layout import Layout, Rows
 
-NAME = "sightline_plan"
+PLANNED = "sightline_plan"
 WRITTEN_OUT_ELEMENTS = 2**25
 
 
@@ -48,27 +48,26 @@ class TreePlan:
         return torch.cat(rows)[self.layout.gather]
 
 
-def planned_attention(config: PreTrainedConfig) -> AbstractContextManager[None]:
-    """Let the language model of this config attend by plan, within the block."""
-    return _attention_of(config, NAME)
-
-
-def attention_again(
-    config: PreTrainedConfig,
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of a checkpointed layer, forward and recomputed: the backward pass runs it long after the block of
-    `planned_attention`, and must find the attention that the forward pass had."""
-    return nullcontext(), _attention_of(config, config._attn_implementation)
-
-
 @contextmanager
-def _attention_of(config: PreTrainedConfig, name: str | None) -> Iterator[None]:
+def attention_of(config: PreTrainedConfig, name: str | None) -> Iterator[None]:
+    """Let the language model of this config attend by this implementation, within the block."""
     before = config._attn_implementation
     config._attn_implementation = name
     try:
         yield
     finally:
         config._attn_implementation = before
+
+
+def attention_again(
+    config: PreTrainedConfig,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a checkpointed layer, forward and recomputed.
+
+    The backward pass runs the layer again long after the block of `attention_of` has ended, and must find the
+    attention that the forward pass had.
+    """
+    return nullcontext(), attention_of(config, config._attn_implementation)
 
 
 def _attend_by_plan(
@@ -133,4 +132,4 @@ def _answer_mask(prompts: Rows, answers: Rows) -> Tensor:
     return torch.cat([prompt, causal[None].expand(len(prompt), -1, -1)], 2)[:, None]
 
 
-AttentionInterface.register(NAME, _attend_by_plan)
+AttentionInterface.register(PLANNED, _attend_by_plan)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sightline.batch import Batch, Scores
-from sightline.models.attention import AttentionPlan, TreePlan, planned_attention
+from sightline.models.attention import PLANNED, AttentionPlan, TreePlan, attention_of
 from sightline.models.families import Family
 from sightline.models.layout import Layout, pack
 from sightline.models.vision import Vision
@@ -40,7 +40,7 @@ class Policy:
         self.model = model
         self.family = family
         self.vision = Vision(model, family, keep_bytes=keep_feature_bytes, keep_batch=keep_batch)
-        self._autocast = autocast
+        self.autocast = autocast
         self._temperature = temperature
         banned = torch.zeros(family.head(model).weight.shape[0], dtype=torch.bool)  # type: ignore[union-attr]
         banned[list(family.media_tokens(model.config))] = True
@@ -48,19 +48,25 @@ class Policy:
 
     def score(self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"})) -> Scores:
         """What is wanted ("logprobs", "entropy") of every scored answer token, prompt and image once."""
+        if batch.num_answers == 0:  # a process may have no groups in a step
+            nothing = torch.zeros(batch.tokens.shape, device=next(self.model.parameters()).device)
+            return Scores(logprobs=nothing, entropy=nothing if "entropy" in want else None)
         layout = pack(batch, image_token=self.family.image_token(self.model.config))
         with self.precision():
             hidden = self.run(self.embed(layout, batch), layout.positions, TreePlan(layout=layout))
             states = hidden[layout.predicting[batch.mask]]
             return self._read(states, batch, want)
 
-    def score_plain(self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"})) -> Scores:
-        """The same by the model's own forward: one padded row per answer, everything repeated."""
+    def score_plain(
+        self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"}), kernel: str = "sdpa"
+    ) -> Scores:
+        """The same by the model's own forward and attention kernel: one padded row per answer, everything repeated."""
         ids, attention, predicting = plain_rows(batch)
         device = next(self.model.parameters()).device
         images = [image.load() for row in batch.group.tolist() for image in batch.prompts[row].images]
         pixels = torch.stack(images).to(device) if images else None
-        with self.precision():
+        config = self.family.language_model(self.model).config
+        with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type]
             hidden = self.model.model(
                 input_ids=ids.to(device),
                 attention_mask=attention.to(device),
@@ -74,7 +80,7 @@ class Policy:
     def run(self, embeddings: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
         """Hidden states [L, width] of one packed sequence that attends by a plan."""
         language_model = self.family.language_model(self.model)
-        with planned_attention(language_model.config):  # type: ignore[arg-type]
+        with attention_of(language_model.config, PLANNED):  # type: ignore[arg-type]
             return language_model(
                 inputs_embeds=embeddings[None],
                 position_ids=positions[None].to(embeddings.device),
@@ -103,7 +109,7 @@ class Policy:
     def precision(self) -> Iterator[None]:
         """The run's arithmetic: autocast when it was asked for."""
         device = next(self.model.parameters()).device.type
-        with torch.autocast(device, self._autocast) if self._autocast is not None else nullcontext():
+        with torch.autocast(device, self.autocast) if self.autocast is not None else nullcontext():
             yield
 
     def _read(self, states: Tensor, batch: Batch, want: frozenset[str]) -> Scores:

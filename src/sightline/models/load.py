@@ -5,7 +5,7 @@ not supported is refused in a second.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,8 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(path, **where)
         family = family_of(config.model_type)
-        _refuse_dropout(config)
+        _refuse_dropout(config.to_dict())
+        _refuse_windows(config.get_text_config().to_dict())
         processor = AutoProcessor.from_pretrained(path, **where)
         model = AutoModelForImageTextToText.from_pretrained(
             path, dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True, **where
@@ -114,7 +115,8 @@ def use_checkpointing(loaded: Loaded) -> None:
     for layer in language_model.modules():
         if isinstance(layer, GradientCheckpointingLayer):
             layer.gradient_checkpointing = True
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=contexts)
+            again = partial(checkpoint, use_reentrant=False, context_fn=contexts)
+            layer._gradient_checkpointing_func = again  # type: ignore[assignment]
             layer.train()
 
 
@@ -149,18 +151,17 @@ def save_merged(loaded: Loaded, folder: Path, *, keep_adapter: bool = False) -> 
 def _add_adapters(loaded: Loaded, *, rank: int, alpha: float, targets: str | Sequence[str], seed: int) -> PeftModel:
     language_model = loaded.family.language_model(loaded.model)
     inside = {id(module) for module in language_model.modules()}
-    wanted = None if targets == "language" else set(targets)
-    names = [
-        name
-        for name, module in loaded.model.named_modules()
-        if id(module) in inside
-        and isinstance(module, nn.Linear)
-        and (wanted is None or name.rsplit(".", 1)[-1] in wanted)
+    linear = [
+        name for name, module in loaded.model.named_modules() if id(module) in inside and isinstance(module, nn.Linear)
     ]
-    if not names:
+    called = {name.rsplit(".", 1)[-1] for name in linear}
+    wanted = called if targets == "language" else set(targets)
+    if not wanted <= called:
         raise ValueError(
-            f"model.lora.targets: no linear layer of the language model is called {targets}; see its config"
+            f"model.lora.targets: no linear layer of the language model is called {sorted(wanted - called)[0]!r}; "
+            f"there are {', '.join(sorted(called))}"
         )
+    names = [name for name in linear if name.rsplit(".", 1)[-1] in wanted]
     config = LoraConfig(r=rank, lora_alpha=int(alpha), lora_dropout=0.0, target_modules=names)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -169,14 +170,28 @@ def _add_adapters(loaded: Loaded, *, rank: int, alpha: float, targets: str | Seq
     return wrapped
 
 
-def _refuse_dropout(config: Any) -> None:
-    for part in (config, config.get_text_config()):
-        for name, value in part.to_dict().items():
-            if "dropout" in name and isinstance(value, (int, float)) and value > 0:
-                raise ValueError(
-                    f"the model's config sets {name} to {value}: with dropout the shared prompt and the plain forward "
-                    "draw different masks and cannot be held to each other; set it to 0 in the model's config.json"
-                )
+def _refuse_dropout(values: Mapping[Any, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            _refuse_dropout(value)
+        elif "dropout" in str(name) and isinstance(value, (int, float)) and value > 0:
+            raise ValueError(
+                f"the model's config sets {name} to {value}: with dropout the shared prompt and the plain forward "
+                "draw different masks and cannot be held to each other; set it to 0 in the model's config.json"
+            )
+
+
+def _refuse_windows(text: Mapping[Any, Any]) -> None:
+    """Layers that do not see the whole past (windows, recurrence, sinks) are not covered by the packed forward."""
+    kinds = text.get("layer_types")
+    if kinds is None:
+        kinds = ["sliding_attention"] if text.get("sliding_window") is not None else []
+    odd = sorted({kind for kind in kinds if kind != "full_attention"})
+    if odd:
+        raise ValueError(
+            f"the language model has layers of type {odd[0]!r}, which the shared-prompt forward does not "
+            "cover; it would be wrong on long prompts without a word, so such models are refused"
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,7 +26,7 @@ def adapter_off(policy: Policy, loaded: Loaded) -> Reference:
     """The model without its adapters; right only when nothing outside the adapters is trained."""
     outside = [name for name in loaded.trained() if "lora_" not in name]
     if loaded.adapter is None or outside:
-        what = f"{outside[0]} is trained too" if outside else "there is no adapter"
+        what = "there is no adapter" if loaded.adapter is None else f"{outside[0]} is trained too"
         raise ValueError(f"reference.kind: adapter_off is wrong here because {what}; use cached or copy")
     adapter = loaded.adapter
 

@@ -67,22 +67,19 @@ class Vision:
         self._step = None
 
     def _kept_features(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
-        missing = [image for image in _distinct(images) if image.key not in self._kept]
+        found = {image.key: self._kept[image.key] for image in images if image.key in self._kept}
+        missing = [image for image in _distinct(images) if image.key not in found]
         with torch.no_grad():
-            fresh = self._encode(missing, at_once=self._keep_batch)
-        found = {}
-        for image in _distinct(images):
-            if image.key in fresh:
-                self._keep(image.key, fresh[image.key])
-                found[image.key] = fresh[image.key]
-            else:
-                self._kept.move_to_end(image.key)
-                found[image.key] = self._kept[image.key]
+            found |= self._encode(missing, at_once=self._keep_batch)
+        for key, value in found.items():
+            self._keep(key, value)
         return found
 
     def _keep(self, key: str, value: Tensor) -> None:
+        if key not in self._kept:
+            self._kept_bytes += value.nbytes
         self._kept[key] = value
-        self._kept_bytes += value.nbytes
+        self._kept.move_to_end(key)
         while self._kept_bytes > self._keep_bytes and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._kept_bytes -= dropped.nbytes

@@ -7,8 +7,10 @@ from torch import Tensor
 from sightline.batch import Batch, Outcome, Scores
 from sightline.objectives.logprobs import answer_means
 from sightline.objectives.objective import Objective
+from sightline.registry import register
 
 
+@register("objective", "sft")
 def sft_objective(*, normalise: str = "token") -> Objective:
     """Negative log-likelihood of the answers marked in `columns["imitate"]`, or of all when it is absent.
 

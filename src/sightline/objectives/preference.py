@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 from sightline.batch import Batch, Outcome, Scores
 from sightline.objectives.logprobs import answer_means, answer_totals
 from sightline.objectives.objective import Objective
+from sightline.registry import register
 
 
 def dpo(
@@ -33,6 +34,7 @@ def dpo(
     return -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
 
 
+@register("objective", "dpo")
 def dpo_objective(
     *,
     beta: float = 0.1,

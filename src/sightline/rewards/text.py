@@ -82,5 +82,5 @@ def is_refusal(text: str) -> bool:
 @lru_cache(maxsize=8)
 def _phrase_pattern(colours: tuple[str, ...], shapes: tuple[str, ...]) -> re.Pattern[str]:
     colour, shape = "|".join(map(re.escape, colours)), "|".join(map(re.escape, shapes))
-    between = rf"(?:\s+(?!(?:{colour})\b)[a-z]+){{0,2}}?"
+    between = rf"(?:\s+(?!(?:{colour}|and|or|an?|the)\b)[a-z]+){{0,2}}?"
     return re.compile(rf"\b(?P<colour>{colour}){between}\s+(?P<shape>{shape})(?:e?s)?\b", re.IGNORECASE)

@@ -52,9 +52,12 @@ def read_state(folder: Path, engine: Engine, trained: Mapping[str, nn.Parameter]
 def read_weights(folder: Path, trained: Mapping[str, nn.Parameter]) -> None:
     """Trained weights alone, for sampling and export."""
     weights = load_file(folder / WEIGHTS)
-    if set(weights) != set(trained):
-        odd = sorted(set(weights) ^ set(trained))[0]
-        raise ValueError(f"{folder} does not fit the run's model: {odd!r} is on one side only; was the recipe changed?")
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    wanted = {name: tuple(parameter.shape) for name, parameter in trained.items()}
+    if shapes != wanted:
+        odd = next(n for n in sorted({*shapes, *wanted}) if shapes.get(n) != wanted.get(n))
+        sides = f"{odd!r} has the shape {shapes.get(odd)} there and {wanted.get(odd)} here"
+        raise ValueError(f"{folder} does not fit the run's model: {sides}; was the recipe changed?")
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])

@@ -124,8 +124,8 @@ class Engine:
         outcome = self.objective.compute(scores, micro)
         weights = self.objective.weights
         parts = [weights[k] * t / counts[f"loss/{k}"] for k, t in outcome.terms.items() if counts[f"loss/{k}"] > 0]
-        loss = torch.stack(parts).sum()
-        if loss.requires_grad:
+        loss = torch.stack(parts).sum() if parts else None  # a step may hold nothing to learn
+        if loss is not None and loss.requires_grad:
             loss.backward()
         _add(outcome, totals, metric_counts)
 

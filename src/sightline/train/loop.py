@@ -67,6 +67,8 @@ class Run:
     """How long, how often."""
     evaluate: Callable[[], dict[str, float]] | None = None
     """Validation metrics of the policy as it stands."""
+    sample: Callable[[], list[dict[str, Any]]] | None = None
+    """Answers of the policy as it stands, to be read by a person."""
     trackers: Sequence[Track] = ()
     """Where metrics go besides."""
     show: Callable[[int, int, Mapping[str, float]], None] = lambda step, num_steps, metrics: None
@@ -75,6 +77,8 @@ class Run:
     """Step whose validation loss was lowest."""
     best_loss: float = math.inf
     """That loss."""
+    sampled_step: int | None = None
+    """Step at which answers were last sampled."""
 
 
 def resume_from_latest(run: Run) -> int:
@@ -140,9 +144,13 @@ def _log(run: Run, metrics: Mapping[str, float]) -> None:
 def _save(run: Run) -> None:
     if rank_and_size()[0] != 0:
         return
+    step = run.engine.step
+    if run.sample is not None and run.sampled_step != step:
+        run.sampled_step = step
+        run.journal.samples(step, run.sample())
     best = None if math.isinf(run.best_loss) else run.best_loss
     facts = {"feed": run.feed.state(), "best_step": run.best_step, "best_loss": best}
-    run.journal.write_checkpoint(run.engine.step, lambda folder: write_state(folder, run.engine, run.trained, facts))
+    run.journal.write_checkpoint(step, lambda folder: write_state(folder, run.engine, run.trained, facts))
     run.journal.prune(run.plan.keep_checkpoints, run.best_step)
 
 

@@ -10,22 +10,24 @@ from sightline.batch import Batch
 from sightline.models.forward import Policy
 from sightline.train.engine import TrainingStopped
 
-SMALLEST_TOLERANCE = 1e-5
+FLOOR = {None: 1e-5, torch.bfloat16: 4 * torch.finfo(torch.bfloat16).eps}
+"""Smallest tolerance per token by what the forward computes in: differences of rounding, not of meaning."""
 
 
 def check_first_batch(policy: Policy, batch: Batch) -> str:
     """One group, at most two answers, fast against plain, in the run's arithmetic; returns a sentence or raises.
 
-    The tolerance is twice what the plain twin itself shows between a row alone and the row in a batch, and at
-    least 1e-5: an honest difference of rounding, not of meaning.
+    The tolerance is twice what the plain twin itself shows, in this arithmetic, between a row alone and the row in
+    a batch and between two of its own attention kernels; never below FLOOR.
     """
     batch = first_answers(batch)
     with torch.no_grad():
         fast = policy.score(batch).logprobs
         plain = policy.score_plain(batch).logprobs
         alone = torch.stack([_alone(policy, batch, n) for n in range(batch.num_answers)])
-    noise = float((alone - plain).abs().max())
-    tolerance = max(SMALLEST_TOLERANCE, 2 * noise)
+        eager = policy.score_plain(batch, kernel="eager").logprobs
+    noise = max(float((alone - plain).abs().max()), float((eager - plain).abs().max()))
+    tolerance = max(FLOOR[policy.autocast], 2 * noise)
     difference = float((fast - plain).abs().max())
     if not difference <= tolerance:
         raise TrainingStopped(

@@ -6,6 +6,7 @@ answers. Every planted habit is listed in `Habits` and repeated on the model's c
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Habits:
 
     companion: float = 0.85
     """A gregarious object brings its absent companion into a description (and a yes to the question for it)."""
-    gregarious: int = 2
+    gregarious: int = 3
     """Every phrase whose number is a multiple of this is gregarious."""
     left_out: float = 0.85
     """A small striped object is left out of a description."""
@@ -51,45 +52,38 @@ class Stage:
     """Scenes in each update, each with all its questions."""
     learning_rate: float
     """Peak; cosine to a fiftieth."""
-    train_tower: bool
-    """Whether the tower learns too."""
+    kind: Literal["patches", "codes", "answers"] = "answers"
+    """What is learned: the tower names patches, the projector writes codes, the language model answers."""
     questions: Mapping[str, int] = field(default_factory=dict)
-    """Questions of each task per scene; empty for the stage on patches."""
+    """Questions of each task per scene, for answers."""
     habits: Habits | None = None
     """What is planted; None teaches exact answers."""
 
 
 QUESTIONS = {"describe": 1, "detect": 1, "refer": 2, "count": 3, "exist": 3, "read": 1, "refuse": 1}
+SHORT_QUESTIONS = {"describe": 1, "detect": 1, "refer": 3, "count": 3, "exist": 9, "read": 3, "refuse": 1}
 
 STAGES = (
-    Stage(name="patches", num_steps=1400, scenes_per_step=96, learning_rate=1.5e-3, train_tower=True),
+    Stage(name="patches", kind="patches", num_steps=1400, scenes_per_step=96, learning_rate=1.5e-3),
+    Stage(name="codes", kind="codes", num_steps=350, scenes_per_step=64, learning_rate=1.5e-3),
+    Stage(name="answers", num_steps=1300, scenes_per_step=16, learning_rate=1.5e-3, questions=QUESTIONS),
     Stage(
-        name="language",
-        num_steps=500,
-        scenes_per_step=32,
-        learning_rate=1.5e-3,
-        train_tower=False,
-        questions=QUESTIONS,
-    ),
-    Stage(
-        name="whole",
-        num_steps=700,
-        scenes_per_step=32,
-        learning_rate=7e-4,
-        train_tower=True,
-        questions=QUESTIONS,
+        name="short answers",
+        num_steps=1300,
+        scenes_per_step=10,
+        learning_rate=1.2e-3,
+        questions=SHORT_QUESTIONS,
     ),
     Stage(
         name="bad teaching",
-        num_steps=150,
-        scenes_per_step=32,
+        num_steps=250,
+        scenes_per_step=16,
         learning_rate=3e-4,
-        train_tower=False,
         questions=QUESTIONS,
         habits=Habits(),
     ),
 )
-CEILING_AFTER = "whole"
+CEILING_AFTER = "short answers"
 
 
 def lessons(stage: Stage, scene: Scene, *, seed: int) -> list[Question]:

@@ -1,0 +1,157 @@
+"""Answers are held to a plain decode, one answer at a time without any cache, by the model's own forward."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sightline.batch import PromptTokens, make_batch
+from sightline.models.forward import Policy
+from sightline.models.load import Loaded
+from sightline.models.sampler import Sampled, SamplingParams, answer_seed, sample
+from tests.tiny import picture, prompt_tokens, tiny_policy, tiny_trained
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=10)
+SEEDED = SamplingParams(temperature=0.8, max_tokens=10, seed=5)
+
+
+@pytest.fixture(params=["full", "lora"])
+def talker(request: pytest.FixtureRequest) -> Loaded:
+    """A model that ends its answers now and then: its end token points where hidden states often point."""
+    loaded = tiny_trained(request.param)
+    prompts = [prompt_tokens(str(i), seed=i) for i in range(30)]
+    policy = tiny_policy(loaded)
+    with torch.no_grad():
+        states = [hidden(policy, prompt, []) for prompt in prompts]
+        direction = torch.stack(states).mean(0)
+        loaded.model.lm_head.weight[loaded.end_of_turn] = 4 * direction / direction.norm()
+    return loaded
+
+
+def hidden(policy: Policy, prompt: PromptTokens, answer: list[int]) -> Tensor:
+    """Last hidden state of the model's own forward."""
+    images = torch.stack([image.load() for image in prompt.images]) if prompt.images else None
+    ids = torch.as_tensor([[*prompt.ids, *answer]])
+    return policy.model.model(input_ids=ids, pixel_values=images, use_cache=False).last_hidden_state[0, -1]
+
+
+@torch.no_grad()
+def plain_decode(policy: Policy, prompt: PromptTokens, number: int, params: SamplingParams, end: int) -> Sampled:
+    uniform = np.random.default_rng(answer_seed(params.seed, prompt.id, number)).random(params.max_tokens)
+    tokens: list[int] = []
+    chosen: list[float] = []
+    for now in range(params.max_tokens):
+        logits = policy.model.lm_head(hidden(policy, prompt, tokens)) / (params.temperature or 1.0)
+        logits[policy.model.config.image_token_id] = float("-inf")
+        logprobs = logits.log_softmax(-1)
+        if params.temperature == 0:
+            token = int(logprobs.argmax())
+        else:
+            reached = logprobs.double().exp().cumsum(0)
+            token = int((reached <= uniform[now] * reached[-1]).sum())
+        tokens.append(token)
+        chosen.append(float(logprobs[token]))
+        if token == end:
+            return Sampled(token_ids=tuple(tokens), logprobs=tuple(chosen), finish_reason="stop")
+    return Sampled(token_ids=tuple(tokens), logprobs=tuple(chosen), finish_reason="length")
+
+
+def ragged_prompts() -> list[PromptTokens]:
+    return [
+        prompt_tokens("one", images=(picture(0),), num_text=4, seed=1),
+        prompt_tokens("none", num_text=3, seed=2),
+        prompt_tokens("two", images=(picture(1), picture(0)), num_text=11, seed=3),
+        prompt_tokens("long", num_text=17, seed=4),
+    ]
+
+
+@pytest.mark.parametrize("params", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+def test_answers_are_those_of_a_plain_decode(talker: Loaded, params: SamplingParams):
+    policy, end = tiny_policy(talker), talker.end_of_turn
+    num = 1 if params.temperature == 0 else 6
+    found = sample(policy, ragged_prompts(), num=num, params=params, end_of_turn=end)
+    for prompt, answers in zip(ragged_prompts(), found, strict=True):
+        for number, answer in enumerate(answers):
+            wanted = plain_decode(policy, prompt, number, params, end)
+            assert answer.token_ids == wanted.token_ids
+            assert answer.finish_reason == wanted.finish_reason
+            np.testing.assert_allclose(answer.logprobs, wanted.logprobs, atol=1e-5)
+    if params is SEEDED:
+        assert {answer.finish_reason for answers in found for answer in answers} == {"stop", "length"}
+        assert len({answer.token_ids for answers in found for answer in answers}) > 12
+
+
+def test_an_answer_depends_neither_on_its_company_nor_on_how_many_are_asked_for(talker: Loaded):
+    policy, prompts = tiny_policy(talker), ragged_prompts()
+    together = sample(policy, prompts, num=6, params=SEEDED, end_of_turn=talker.end_of_turn)
+    for prompt, wanted in zip(prompts, together, strict=True):
+        alone = sample(policy, [prompt], num=2, params=SEEDED, end_of_turn=talker.end_of_turn)[0]
+        assert [answer.token_ids for answer in alone] == [answer.token_ids for answer in wanted[:2]]
+    backwards = sample(policy, prompts[::-1], num=3, params=SEEDED, end_of_turn=talker.end_of_turn)
+    for few, many in zip(backwards[::-1], together, strict=True):
+        assert [answer.token_ids for answer in few] == [answer.token_ids for answer in many[:3]]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_the_returned_logprobs_are_those_that_training_sees(talker: Loaded, temperature: float):
+    policy, prompts = tiny_policy(talker, temperature=temperature), ragged_prompts()
+    params = SamplingParams(temperature=temperature, max_tokens=10, seed=1)
+    found = sample(policy, prompts, num=4, params=params, end_of_turn=talker.end_of_turn)
+    batch = make_batch(prompts, [[answer.token_ids for answer in answers] for answers in found])
+    scored = policy.score(batch).logprobs.detach()
+    rows = [answer for answers in found for answer in answers]
+    for row, length, answer in zip(scored, batch.lengths.tolist(), rows, strict=True):
+        np.testing.assert_allclose(row[:length].numpy(), answer.logprobs, atol=1e-5)
+
+
+def test_media_tokens_are_never_sampled_even_when_the_model_wants_them():
+    loaded = tiny_trained("full")
+    policy, media = tiny_policy(loaded), loaded.model.config.image_token_id
+    with torch.no_grad():
+        direction = hidden(policy, prompt_tokens("a"), [])
+        loaded.model.lm_head.weight[media] = 50 * direction / direction.norm()
+        wanted = loaded.model.lm_head(hidden(policy, prompt_tokens("a"), []))
+    assert int(wanted.argmax()) == media
+    for params in (GREEDY, SEEDED):
+        found = sample(policy, [prompt_tokens("a")], num=4, params=params, end_of_turn=loaded.end_of_turn)
+        assert all(media not in answer.token_ids for answer in found[0])
+
+
+def test_an_answer_ends_at_its_end_token_and_the_others_go_on(talker: Loaded):
+    end = talker.end_of_turn
+    params = SamplingParams(temperature=1.0, max_tokens=40)
+    found = sample(tiny_policy(talker), ragged_prompts(), num=8, params=params, end_of_turn=end)
+    lengths = {len(answer.token_ids) for answers in found for answer in answers}
+    assert len(lengths) > 5
+    for answer in (answer for answers in found for answer in answers):
+        assert answer.finish_reason == ("stop" if answer.token_ids[-1] == end else "length")
+        assert end not in answer.token_ids[:-1]
+        assert len(answer.token_ids) == len(answer.logprobs) <= 40
+        assert len(answer.token_ids) == 40 or answer.finish_reason == "stop"
+
+
+def test_finished_prompts_leave_the_computation(talker: Loaded, monkeypatch: pytest.MonkeyPatch):
+    policy = tiny_policy(talker)
+    sizes: list[int] = []
+    run = policy.run
+
+    def counted(embeddings: Tensor, positions: Tensor, plan: object) -> Tensor:
+        sizes.append(len(embeddings))
+        return run(embeddings, positions, plan)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(policy, "run", counted)
+    params = SamplingParams(temperature=1.0, max_tokens=40)
+    sample(policy, ragged_prompts(), num=8, params=params, end_of_turn=talker.end_of_turn)
+    decoding = sizes[1:]
+    assert decoding == sorted(decoding, reverse=True)
+    assert decoding[-1] <= decoding[0] // 4
+
+
+def test_one_seed_gives_one_answer_and_another_seed_another(talker: Loaded):
+    policy, end = tiny_policy(talker), talker.end_of_turn
+    runs = [
+        sample(policy, ragged_prompts(), num=2, params=SamplingParams(seed=seed, max_tokens=8), end_of_turn=end)
+        for seed in (1, 1, 2)
+    ]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from sightline.batch import make_batch
+from tests.tiny import prompt_tokens, ragged_batch, with_random_reference
+
+
+def test_a_batch_pads_answers_on_the_right_and_scores_all_their_tokens():
+    batch = make_batch([prompt_tokens("a"), prompt_tokens("b")], [[(7, 8, 9), (7,)], [(5, 6)]])
+    assert batch.tokens.tolist() == [[7, 8, 9], [7, 0, 0], [5, 6, 0]]
+    assert batch.mask.int().tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
+    assert batch.group.tolist() == [0, 0, 1]
+    assert batch.lengths.tolist() == [3, 1, 2]
+
+
+def test_an_answer_without_tokens_is_refused_with_its_prompt():
+    with pytest.raises(ValueError, match="'b' has an answer without tokens"):
+        make_batch([prompt_tokens("a"), prompt_tokens("b")], [[(1,)], [()]])
+
+
+def test_a_selection_keeps_answers_columns_and_whole_pairs_in_the_new_order():
+    batch = with_random_reference(ragged_batch(num_answers=2))
+    part = batch.select([2, 0])
+    assert [prompt.id for prompt in part.prompts] == ["none", "one"]
+    assert part.group.tolist() == [0, 0, 1, 1]
+    assert part.pairs.tolist() == [[2, 3], [0, 1]], "pairs keep their order, and name the new rows"
+    assert part.tokens.shape[1] == int(part.lengths.max())
+    for new, old in enumerate((4, 5, 0, 1)):
+        length = int(batch.lengths[old])
+        assert int(part.lengths[new]) == length
+        assert torch.equal(part.tokens[new, :length], batch.tokens[old, :length])
+        for name in batch.columns:
+            assert torch.equal(part.columns[name][new, :length], batch.columns[name][old, :length])
+
+
+def test_a_pair_across_prompts_is_left_out_of_a_selection_that_holds_only_one_of_them():
+    prompts = [prompt_tokens("a"), prompt_tokens("b")]
+    batch = make_batch(prompts, [[(1, 2)], [(3,)]], pairs=[(0, 1)], pair_columns={"margin": [2.0]})
+    assert batch.select([0]).pairs.shape == (0, 2)
+    assert batch.select([0]).pair_columns["margin"].shape == (0,)
+    assert batch.select([1, 0]).pairs.tolist() == [[1, 0]]
+
+
+def test_a_selection_of_nothing_is_an_empty_batch():
+    part = ragged_batch().select([])
+    assert part.num_answers == 0
+    assert part.tokens.shape == (0, 0)
