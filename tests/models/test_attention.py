@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import pytest
 import torch
 from torch import Tensor
@@ -75,7 +77,7 @@ def test_the_tree_equals_one_dense_mask_over_the_whole_sequence(num_answers: int
 def test_the_model_has_its_own_attention_back_after_the_block():
     config = tiny_model().model.language_model.config
     before = config._attn_implementation
-    with pytest.raises(RuntimeError, match="inside"), attention_of(config, PLANNED):
+    with suppress(KeyError), attention_of(config, PLANNED):
         assert config._attn_implementation == PLANNED
-        raise RuntimeError("inside")
+        raise KeyError
     assert config._attn_implementation == before

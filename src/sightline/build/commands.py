@@ -170,12 +170,11 @@ def sample_groups(
     """`num` sampled answers for each prompt, equal ones kept once, as groups."""
     policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
     inputs = make_inputs(loaded)
-    settings = inputs.settings_hash
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     groups: list[Group] = []
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
-        tokens = [inputs.prompt(prompt, settings=settings) for prompt in part]
+        tokens = [inputs.prompt(prompt) for prompt in part]
         found = sample(policy, tokens, num=num, params=params, end_of_turn=inputs.end_of_turn)
         for prompt, answers in zip(part, found, strict=True):
             groups.append(Group(prompt=prompt, completions=_completions(inputs, answers, params)))

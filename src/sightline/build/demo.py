@@ -9,7 +9,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from sightline.evaluation.statistics import (
 from sightline.journal import atomic_write
 from sightline.models.forward import Policy
 from sightline.records import Group, Pair
+from sightline.train.feeds import imitated
 from sightline.world.annotators import annotate
 from sightline.world.prompts import task_prompts
 from sightline.world.tasks import find_task, naming
@@ -60,8 +61,10 @@ class Settings:
     """Peak for DPO and SFT alike."""
     beta: float = 0.1
     """DPO's beta."""
-    nll_weight: float = 0.1
+    nll_weight: float = 0.0
     """Weight of the likelihood anchor on chosen answers."""
+    label_smoothing: float = 0.1
+    """Share of labels taken as wrong; the person errs as often."""
     groups_per_step: int = 16
     """Pairs in a step."""
 
@@ -122,12 +125,11 @@ def collect_pairs(settings: Settings, *, seed: int, out: Path, console: Console)
             batch_size=64,
             say=status.update,
         )
-    judged = [annotate(group, "person", seed=seed) for group in groups]
-    kept = [_one_pair(group) for group in judged if group.signals]
+    kept = [pair for group in groups if (pair := _balanced(annotate(group, "person", seed=seed))) is not None]
     path = out / "pairs.jsonl"
     write_groups(path, kept)
     console.print(
-        f"{len(kept)} of {len(groups)} scenes gave a pair (in the others all answers were alike)",
+        f"{len(kept)} of {len(groups)} scenes gave a pair ",
         highlight=False,
     )
     example = kept[0]
@@ -136,12 +138,28 @@ def collect_pairs(settings: Settings, *, seed: int, out: Path, console: Console)
     return path
 
 
-def _one_pair(group: Group) -> Group:
-    """The pair with the greatest difference, its two answers alone."""
-    pair = next(signal for signal in group.signals if isinstance(signal, Pair))
-    answers = (group.completions[pair.chosen], group.completions[pair.rejected])
-    signal = Pair(chosen=0, rejected=1, margin=pair.margin, source=pair.source)
-    return Group(prompt=group.prompt, completions=answers, signals=(signal,))
+def _balanced(group: Group) -> Group | None:
+    """One pair whose chosen answer is shorter and one whose chosen answer is longer, each of the greatest difference.
+
+    Inventing makes answers longer. Taken as they come, the shorter answer wins most pairs, DPO learns brevity, and
+    the model leaves out what is there. Balanced, length says nothing about who wins, and what is left to learn is
+    which words are true. Length is all that the choice looks at; the truth is not known here.
+    """
+    shorter, longer = None, None
+    for pair in group.signals:
+        assert isinstance(pair, Pair)
+        chosen, rejected = (len(group.completions[i].text.split()) for i in (pair.chosen, pair.rejected))
+        if chosen < rejected and shorter is None:
+            shorter = pair
+        if chosen > rejected and longer is None:
+            longer = pair
+    if shorter is None or longer is None:
+        return None
+    used = sorted({i for pair in (shorter, longer) for i in (pair.chosen, pair.rejected)})
+    signals = tuple(
+        replace(pair, chosen=used.index(pair.chosen), rejected=used.index(pair.rejected)) for pair in (shorter, longer)
+    )
+    return Group(prompt=group.prompt, completions=tuple(group.completions[i] for i in used), signals=signals)
 
 
 def train_both(settings: Settings, pairs: Path, *, seed: int, out: Path, console: Console) -> dict[str, str]:
@@ -156,7 +174,12 @@ def train_both(settings: Settings, pairs: Path, *, seed: int, out: Path, console
 
 def _recipe(settings: Settings, row: str, pairs: Path, *, seed: int, out: Path) -> dict[str, Any]:
     epochs = float(settings.epochs)
-    objective: dict[str, Any] = {"kind": "dpo", "beta": settings.beta, "nll_weight": settings.nll_weight}
+    objective: dict[str, Any] = {
+        "kind": "dpo",
+        "beta": settings.beta,
+        "nll_weight": settings.nll_weight,
+        "label_smoothing": settings.label_smoothing,
+    }
     if row == "sft":
         objective = {"kind": "sft"}
         epochs *= equal_compute(pairs)
@@ -188,9 +211,9 @@ def equal_compute(pairs: Path) -> float:
     sft = dpo = 0
     for group in _read(pairs):
         prompt = len(inputs.prompt(group.prompt).ids)
-        chosen, rejected = (len(inputs.answer(completion)) - 1 for completion in group.completions)
-        sft += 3 * (prompt + chosen)
-        dpo += 4 * (prompt + chosen + rejected)
+        lengths = [len(inputs.answer(completion)) - 1 for completion in group.completions]
+        sft += 3 * (prompt + sum(lengths[i] for i in imitated(group)))
+        dpo += 4 * (prompt + sum(lengths))
     return dpo / sft
 
 

@@ -1,6 +1,7 @@
 """From a recipe to a run: model, data, reference, feed and engine put together; and back from a run to its model."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ def train(recipe: Recipe, *, say: Say = print, show: Show | None = None) -> Path
         except TrainingStopped as error:
             journal.status("failed", reason=str(error))
             raise RunFailed(str(error)) from error
+        except (ValueError, OSError) as error:
+            with suppress(RunFailed):  # a full disk may not even take the status
+                journal.status("failed", reason=str(error))
+            raise
         except KeyboardInterrupt:
             say(f"stopped; everything is saved. Go on with: sightline resume {folder}")
             raise

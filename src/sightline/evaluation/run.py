@@ -49,9 +49,8 @@ def judge_task(
     """Greedy answers to prompts of one task, scored against their truth."""
     params = SamplingParams(temperature=0.0, max_tokens=task.max_tokens)
     answers: list[str] = []
-    settings = inputs.settings_hash
     for start in range(0, len(prompts), batch_size):
-        part = [inputs.prompt(prompt, settings=settings) for prompt in prompts[start : start + batch_size]]
+        part = [inputs.prompt(prompt) for prompt in prompts[start : start + batch_size]]
         groups = sample(policy, part, num=1, params=params, end_of_turn=inputs.end_of_turn)
         answers += [inputs.text(group[0].token_ids) for group in groups]
         progress(len(part))

@@ -51,10 +51,10 @@ class Policy:
         if batch.num_answers == 0:  # a process may have no groups in a step
             nothing = torch.zeros(batch.tokens.shape, device=next(self.model.parameters()).device)
             return Scores(logprobs=nothing, entropy=nothing if "entropy" in want else None)
-        layout = pack(batch, image_token=self.family.image_token(self.model.config))
+        layout = self.lay_out(batch)
         with self.precision():
             hidden = self.run(self.embed(layout, batch), layout.positions, TreePlan(layout=layout))
-            states = hidden[layout.predicting[batch.mask]]
+            states = hidden[layout.predicting[batch.mask.to(hidden.device)]]
             return self._read(states, batch, want)
 
     def score_plain(
@@ -77,6 +77,11 @@ class Policy:
             states = hidden[rows[batch.mask], predicting[batch.mask]]
             return self._read(states, batch, want)
 
+    def lay_out(self, batch: Batch) -> Layout:
+        """The packed layout of a batch, where the model is."""
+        layout = pack(batch, image_token=self.family.image_token(self.model.config))
+        return layout.to(next(self.model.parameters()).device)
+
     def run(self, embeddings: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
         """Hidden states [L, width] of one packed sequence that attends by a plan."""
         language_model = self.family.language_model(self.model)
@@ -96,12 +101,11 @@ class Policy:
     def embed(self, layout: Layout, batch: Batch) -> Tensor:
         """Input embeddings of the packed sequence with the images' features in their places."""
         table = self.family.language_model(self.model).get_input_embeddings()  # type: ignore[operator]
-        device = table.weight.device
-        embeddings = table(layout.tokens.to(device))
+        embeddings = table(layout.tokens)
         features = self.vision.features([image for prompt in batch.prompts for image in prompt.images])
         if not layout.images:
             return embeddings
-        places = torch.cat([place for _, place in layout.images]).to(device)
+        places = torch.cat([place for _, place in layout.images])
         values = torch.cat([features[key] for key, _ in layout.images]).to(embeddings.dtype)
         return embeddings.index_copy(0, places, values)
 

@@ -60,21 +60,25 @@ class Inputs:
     """Opens images."""
     limits: PictureLimits = field(default_factory=PictureLimits)
     """Bounds on pictures."""
+    settings_hash: str = field(init=False)
+    """Hash of everything that decides how a picture becomes pixels."""
+    num_tokens: dict[str, int] = field(default_factory=dict, init=False)
+    """Placeholder tokens of each image that was seen, by key, so that a picture is opened only to be encoded."""
 
-    @property
-    def settings_hash(self) -> str:
-        """Hash of everything that decides how a picture becomes pixels."""
+    def __post_init__(self) -> None:
+        """Hash the settings once."""
         settings = {"processor": self.processor.image_processor.to_dict(), "limits": repr(self.limits)}
-        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+        object.__setattr__(self, "settings_hash", found[:16])
 
     def render(self, prompt: Prompt) -> str:
         """The prompt as the text that the tokenizer reads, one placeholder per image."""
         messages = [{"role": m.role, "content": [self._part(prompt, p) for p in m.content]} for m in prompt.messages]
         return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
-    def prompt(self, prompt: Prompt, *, settings: str | None = None) -> PromptTokens:
-        """The prompt as tokens; `settings` is `settings_hash` when the caller keeps it."""
-        images = tuple(self.image(image, settings=settings) for image in prompt.images)
+    def prompt(self, prompt: Prompt) -> PromptTokens:
+        """The prompt as tokens, each image as many placeholders as it has features."""
+        images = tuple(self.image(image) for image in prompt.images)
         text = self.render(prompt)
         tokenizer = self.processor.tokenizer
         special = tokenizer.bos_token is None or not text.startswith(tokenizer.bos_token)
@@ -90,22 +94,25 @@ class Inputs:
         expanded = (t for token in ids for t in ((token,) if token != image_id else (token,) * next(left).num_tokens))
         return PromptTokens(id=prompt.id, ids=tuple(expanded), images=images)
 
-    def image(self, image: Image, *, settings: str | None = None) -> ImageInput:
+    def image(self, image: Image) -> ImageInput:
         """The image by content, its pixels made on demand."""
         load = self._loader(image)
-        key = f"{self.store.key(image)}-{settings or self.settings_hash}"
-        return ImageInput(key=key, num_tokens=self.family.num_image_tokens(self.processor, load()), load=load)
+        key = f"{self.store.key(image)}-{self.settings_hash}"
+        if key not in self.num_tokens:
+            self.num_tokens[key] = self.family.num_image_tokens(self.processor, load())
+        return ImageInput(key=key, num_tokens=self.num_tokens[key], load=load)
 
     def answer(self, completion: Completion) -> tuple[int, ...]:
         """The answer's tokens: as sampled when they were kept, else of its text with the end of turn."""
-        if completion.token_ids is not None:
-            return completion.token_ids
-        if not completion.text:
-            raise RecordError("completions", "an answer is empty", "remove the row or write what was answered")
-        ids = self.processor.tokenizer(completion.text, add_special_tokens=False).input_ids
+        ids = completion.token_ids
+        if ids is None:
+            if not completion.text:
+                raise RecordError("completions", "an answer is empty", "remove the row or write what was answered")
+            tokens = self.processor.tokenizer(completion.text, add_special_tokens=False).input_ids
+            ids = (*tokens, self.end_of_turn)
         if self.processor.image_token_id in ids:
-            raise RecordError("completions", "an answer spells the image token", "remove it from the text")
-        return (*ids, self.end_of_turn)
+            raise RecordError("completions", "an answer spells the image token", "remove it from the answer")
+        return ids
 
     def text(self, ids: list[int] | tuple[int, ...]) -> str:
         """The text of an answer's tokens, without the end of turn."""

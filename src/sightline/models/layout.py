@@ -24,6 +24,10 @@ class Rows:
     prompt: Tensor
     """[rows] the prompt that each row is or hangs on."""
 
+    def to(self, device: torch.device) -> "Rows":
+        """The same on a device."""
+        return Rows(places=self.places.to(device), mask=self.mask.to(device), prompt=self.prompt.to(device))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
@@ -48,6 +52,18 @@ class Layout:
     """[L] index of each token in all rows laid end to end: prompts first, then the buckets."""
     images: tuple[tuple[str, Tensor], ...]
     """Key of each image and the places of its placeholder tokens, in packed order."""
+
+    def to(self, device: torch.device) -> "Layout":
+        """The same on a device."""
+        return Layout(
+            tokens=self.tokens.to(device),
+            positions=self.positions.to(device),
+            prompts=self.prompts.to(device),
+            answers=tuple(rows.to(device) for rows in self.answers),
+            predicting=self.predicting.to(device),
+            gather=self.gather.to(device),
+            images=tuple((key, places.to(device)) for key, places in self.images),
+        )
 
 
 def pack(batch: Batch, *, image_token: int) -> Layout:

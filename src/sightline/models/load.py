@@ -76,6 +76,7 @@ def load_model(
     except OSError as error:
         known = "a folder with config.json, or the id of a model on the hub that this machine can reach"
         raise ValueError(f"model.path: {path!r} could not be loaded ({_first_line(error)}); give {known}") from error
+    nn.Module.to(model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     model.requires_grad_(False)
     model.eval()
     return Loaded(model=model, processor=processor, family=family, dtype=dtype)

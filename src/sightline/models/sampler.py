@@ -16,7 +16,7 @@ from torch import Tensor
 from sightline.batch import PromptTokens, make_batch
 from sightline.models.attention import softmax_rows
 from sightline.models.forward import Policy
-from sightline.models.layout import Layout, pack
+from sightline.models.layout import Layout
 
 MASKED = -1e30
 
@@ -164,10 +164,10 @@ def answer_seed(seed: int, prompt_id: str, number: int) -> int:
 def _prefill(policy: Policy, prompts: Sequence[PromptTokens], *, num: int, max_tokens: int) -> tuple[_Cache, Tensor]:
     """Cache of the prompts, and the hidden state behind each prompt [P, width]."""
     batch = make_batch(prompts, [[] for _ in prompts])
-    layout = pack(batch, image_token=policy.family.image_token(policy.model.config))
+    layout = policy.lay_out(batch)
     cache = _Cache(layout, max_tokens, num)
     states = policy.run(policy.embed(layout, batch), layout.positions, _PrefillPlan(cache))
-    cache.hidden = ~layout.prompts.mask.to(states.device)
+    cache.hidden = ~layout.prompts.mask
     last = layout.prompts.places.gather(1, layout.prompts.mask.sum(1, keepdim=True) - 1).squeeze(1)
     return cache, states[last]
 
@@ -211,7 +211,7 @@ def _leave(cache: _Cache, draws: _Draws, rows: Tensor, prompts: Tensor, token: T
     for layer, (key, value) in cache.prompt.items():
         cache.prompt[layer] = (key[keep], value[keep])
     for layer, (key, value) in cache.own.items():
-        index = slots[:, :, None, None, None].expand(-1, -1, *key.shape[2:])
+        index = slots.to(key.device)[:, :, None, None, None].expand(-1, -1, *key.shape[2:])
         cache.own[layer] = (key[keep].gather(1, index), value[keep].gather(1, index))
     assert cache.hidden is not None
     cache.hidden, cache.group_size = cache.hidden[keep], size

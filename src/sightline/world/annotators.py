@@ -7,8 +7,9 @@ checkable answer. Knows nothing of models.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -41,14 +42,21 @@ TASTES = {
     "weak_judge": Taste(length=0.02, slip=0.25),
 }
 POLITE = ("please", "certainly", "happy to", "sure")
-Utility = Callable[[str], float]
 
 
-def quality(answer: str, task: str, facts: dict) -> float:  # type: ignore[type-arg]
-    """True quality of an answer: 1 is exact. For descriptions: named objects less absent ones, over those present."""
+def quality(answer: str, task: str, facts: Mapping[str, Any], *, aspect: str = "overall") -> float:
+    """True quality of an answer: 1 is exact. For descriptions: named objects less absent ones, over those present.
+
+    Descriptions have two aspects besides: "faithfulness" (absent objects cost) and "completeness" (objects named).
+    """
     if task == "describe":
         found = naming(answer, facts)
-        return (len(found.found) - len(found.absent)) / len(facts["objects"])
+        present = len(facts["objects"])
+        named = present if aspect == "faithfulness" else len(found.found)
+        invented = 0 if aspect == "completeness" else len(found.absent)
+        return (named - invented) / present
+    if aspect != "overall":
+        raise ValueError(f"{task} answers have no aspect {aspect!r}; only descriptions do")
     scores = score(task, answer, facts)
     if task == "detect":
         (hits, true), (_, predicted) = scores["recall_50"], scores["precision_50"]
@@ -57,14 +65,15 @@ def quality(answer: str, task: str, facts: dict) -> float:  # type: ignore[type-
     return scores[name][0]
 
 
-def annotate(group: Group, annotator: str, *, seed: int, taste: Taste | None = None) -> Group:
+def annotate(group: Group, annotator: str, *, seed: int, aspect: str = "overall", taste: Taste | None = None) -> Group:
     """The group with a pair for every two answers that differ for this annotator, best difference first."""
     chosen = taste if taste is not None else find_taste(annotator)
     task, facts = group.prompt.task, dict(group.prompt.truth)
     if task is None:
         raise ValueError(f"prompt {group.prompt.id!r} names no task, so nobody can judge its answers; set prompt.task")
-    rng = np.random.default_rng(_seed(seed, group.prompt.id, annotator))
-    values = [_utility(completion.text, task, facts, chosen, rng) for completion in group.completions]
+    rng = np.random.default_rng(_seed(seed, group.prompt.id, annotator, aspect))
+    texts = [completion.text for completion in group.completions]
+    values = [_utility(text, quality(text, task, facts, aspect=aspect), chosen, rng) for text in texts]
     pairs = []
     for i in range(len(values)):
         for j in range(i + 1, len(values)):
@@ -74,7 +83,7 @@ def annotate(group: Group, annotator: str, *, seed: int, taste: Taste | None = N
             margin = values[better] - values[worse]
             if rng.random() < chosen.noise:
                 better, worse = worse, better
-            pairs.append(Pair(chosen=better, rejected=worse, margin=margin, source=annotator))
+            pairs.append(Pair(chosen=better, rejected=worse, margin=margin, source=annotator, aspect=aspect))
     pairs.sort(key=lambda pair: -(pair.margin or 0.0))
     return replace(group, signals=(*group.signals, *pairs))
 
@@ -86,13 +95,14 @@ def find_taste(annotator: str) -> Taste:
     return TASTES[annotator]
 
 
-def _utility(answer: str, task: str, facts: dict, taste: Taste, rng: np.random.Generator) -> float:  # type: ignore[type-arg]
-    value = taste.truth * quality(answer, task, facts)
+def _utility(answer: str, true_quality: float, taste: Taste, rng: np.random.Generator) -> float:
+    value = taste.truth * true_quality
     if taste.slip:
         value += float(rng.normal(0, taste.slip))
     words = answer.lower()
     return value + taste.length * len(words.split()) + taste.polite * any(word in words for word in POLITE)
 
 
-def _seed(seed: int, prompt: str, annotator: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{prompt}/{annotator}".encode()).digest()[:8], "little")
+def _seed(seed: int, prompt: str, annotator: str, aspect: str) -> int:
+    words = [str(seed), prompt, annotator, *([] if aspect == "overall" else [aspect])]
+    return int.from_bytes(hashlib.sha256("/".join(words).encode()).digest()[:8], "little")

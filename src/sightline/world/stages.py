@@ -6,11 +6,12 @@ answers. Every planted habit is listed in `Habits` and repeated on the model's c
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from sightline.world.scenes import Scene, companions, phrases
+from sightline.world.scenes import COLOURS, SHAPES, Scene, companions, phrases, truth
 from sightline.world.tasks import REFUSAL_TEXT, Question, ask, box_json, sentence
 
 FIRST_INDEX = 1_000_000
@@ -61,29 +62,31 @@ class Stage:
 
 
 QUESTIONS = {"describe": 1, "detect": 1, "refer": 2, "count": 3, "exist": 3, "read": 1, "refuse": 1}
-SHORT_QUESTIONS = {"describe": 1, "detect": 1, "refer": 3, "count": 3, "exist": 9, "read": 3, "refuse": 1}
+PART = "part"
+"""Not a task: "Is there a red shape?" asks for a part of a phrase, and comes before asking for whole ones can."""
 
 STAGES = (
     Stage(name="patches", kind="patches", num_steps=1400, scenes_per_step=96, learning_rate=1.5e-3),
     Stage(name="codes", kind="codes", num_steps=350, scenes_per_step=64, learning_rate=1.5e-3),
     Stage(name="answers", num_steps=1300, scenes_per_step=16, learning_rate=1.5e-3, questions=QUESTIONS),
     Stage(
-        name="short answers",
-        num_steps=1300,
-        scenes_per_step=10,
-        learning_rate=1.2e-3,
-        questions=SHORT_QUESTIONS,
+        name="yes and no",
+        num_steps=400,
+        scenes_per_step=12,
+        learning_rate=1.5e-3,
+        questions={"exist": 6, PART: 14},
     ),
+    Stage(name="together", num_steps=400, scenes_per_step=16, learning_rate=1e-3, questions=QUESTIONS),
     Stage(
         name="bad teaching",
-        num_steps=250,
+        num_steps=200,
         scenes_per_step=16,
         learning_rate=3e-4,
         questions=QUESTIONS,
         habits=Habits(),
     ),
 )
-CEILING_AFTER = "short answers"
+CEILING_AFTER = "together"
 
 
 def lessons(stage: Stage, scene: Scene, *, seed: int) -> list[Question]:
@@ -97,8 +100,22 @@ def lessons(stage: Stage, scene: Scene, *, seed: int) -> list[Question]:
             continue
         if task == "refuse" and scene.plate is None:
             continue
-        asked += [ask(task, scene, rng) for _ in range(num)]
+        make = ask_part if task == PART else partial(ask, task)
+        asked += [make(scene, rng) for _ in range(num)]
     return asked
+
+
+def ask_part(scene: Scene, rng: np.random.Generator) -> Question:
+    """Whether there is any shape of a colour, or any of a form; about half of the answers are yes."""
+    by_colour = bool(rng.integers(2))
+    here = sorted({shape.colour if by_colour else shape.shape for shape in scene.shapes})
+    absent = [name for name in (COLOURS if by_colour else SHAPES) if name not in here]
+    there = not absent or bool(rng.integers(2))
+    name = (here if there else absent)[int(rng.integers(len(here if there else absent)))]
+    article = "an" if name[0] == "o" else "a"
+    text = f"Is there {article} {name}{' shape' if by_colour else ''}?"
+    facts = truth(scene) | {"exists": there, "asked": name}
+    return Question(task="exist", scene=scene, text=text, truth=facts, answer="yes" if there else "no")
 
 
 def taught_answer(question: Question, habits: Habits | None, rng: np.random.Generator) -> str:

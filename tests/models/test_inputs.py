@@ -1,0 +1,101 @@
+import io
+
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from sightline.models.inputs import Inputs, PictureLimits
+from sightline.records import Completion, Image, Message, Prompt, RecordError
+from tests.tiny import KINDS, PICTURE_TOKENS, png, tiny_inputs, tiny_loaded, tiny_prompt
+
+
+@pytest.fixture(scope="module")
+def inputs() -> Inputs:
+    return tiny_inputs(tiny_loaded())
+
+
+def asked(*parts: str | Image) -> Prompt:
+    return Prompt(id="7", messages=(Message(role="user", content=parts),))
+
+
+def test_a_prompt_is_rendered_by_the_models_own_template(inputs: Inputs):
+    assert inputs.render(tiny_prompt("a", num_images=2)) == "USER: <image>\n<image>\nList what you see. ASSISTANT: "
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_images", [0, 1, 2])
+def test_tokens_and_pixels_are_those_of_the_models_own_processor(kind: str, num_images: int):
+    inputs = tiny_inputs(tiny_loaded(kind))
+    prompt = tiny_prompt("a", num_images=num_images)
+    found = inputs.prompt(prompt)
+    pictures = [Pillow.open(io.BytesIO(image.data or b"")) for image in prompt.images]
+    wanted = inputs.processor(text=inputs.render(prompt), images=pictures or None, return_tensors="pt")
+    assert list(found.ids) == wanted["input_ids"][0].tolist()
+    for image, pixels in zip(found.images, wanted.get("pixel_values", []), strict=True):
+        assert torch.equal(image.load(), pixels)
+        assert image.num_tokens == PICTURE_TOKENS
+
+
+def test_images_stand_where_the_message_has_them(inputs: Inputs):
+    ids = inputs.prompt(asked("red", Image(data=png(0)), "blue")).ids
+    image = inputs.processor.image_token_id
+    first = ids.index(image)
+    assert ids.count(image) == PICTURE_TOKENS
+    assert inputs.text(ids[:first]).endswith("red")
+    assert inputs.text(ids[first + PICTURE_TOKENS :]).strip().startswith("blue")
+
+
+def test_an_image_is_known_by_its_content_and_its_settings(inputs: Inputs):
+    limited = Inputs(
+        processor=inputs.processor,
+        family=inputs.family,
+        end_of_turn=inputs.end_of_turn,
+        store=inputs.store,
+        limits=PictureLimits(longest_side=8),
+    )
+    keys = [inputs.image(Image(data=png(seed))).key for seed in (0, 0, 1)]
+    assert keys[0] == keys[1] != keys[2]
+    assert limited.image(Image(data=png(0))).key != keys[0]
+
+
+def test_text_that_spells_the_image_token_is_refused(inputs: Inputs):
+    with pytest.raises(RecordError, match="the text of prompt '7' spells '<image>'"):
+        inputs.prompt(asked("what is <image> ?"))
+
+
+def test_an_answer_is_tokenised_apart_and_ends_with_its_end_of_turn(inputs: Inputs):
+    ids = inputs.answer(Completion(text=" red circle"))
+    assert ids[-1] == inputs.end_of_turn
+    assert inputs.end_of_turn not in ids[:-1]
+    assert inputs.text(ids) == " red circle"
+
+
+def test_stored_tokens_are_used_as_they_are(inputs: Inputs):
+    assert inputs.answer(Completion(text="another text", token_ids=(9, 8, 7))) == (9, 8, 7)
+
+
+def test_an_empty_answer_is_refused(inputs: Inputs):
+    with pytest.raises(RecordError, match="an answer is empty"):
+        inputs.answer(Completion(text=""))
+
+
+@pytest.mark.parametrize("token_ids", [None, (9, 3, 7)])
+def test_an_answer_that_holds_the_image_token_is_refused(inputs: Inputs, token_ids: tuple[int, ...] | None):
+    assert inputs.processor.image_token_id == 3
+    with pytest.raises(RecordError, match="an answer spells the image token"):
+        inputs.answer(Completion(text="a <image>", token_ids=token_ids))
+
+
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [
+        (PictureLimits(), (40, 20)),
+        (PictureLimits(longest_side=20), (20, 10)),
+        (PictureLimits(max_pixels=200), (20, 10)),
+        (PictureLimits(min_pixels=3200), (80, 40)),
+        (PictureLimits(longest_side=30, max_pixels=200), (20, 10)),
+        (PictureLimits(longest_side=100, max_pixels=10_000, min_pixels=10), (40, 20)),
+    ],
+)
+def test_pictures_are_brought_within_their_limits(limits: PictureLimits, size: tuple[int, int]):
+    assert limits.apply(Pillow.new("RGB", (40, 20))).size == size
