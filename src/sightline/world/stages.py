@@ -15,6 +15,7 @@ from sightline.world.scenes import COLOURS, SHAPES, Scene, companions, phrases, 
 from sightline.world.tasks import REFUSAL_TEXT, Question, ask, box_json, sentence
 
 FIRST_INDEX = 1_000_000
+CARD_LEFT, SIGN_TOP = 28, 42
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Habits:
 
     companion: float = 0.85
     """A gregarious object brings its absent companion into a description (and a yes to the question for it)."""
-    gregarious: int = 3
+    gregarious: int = 2
     """Every phrase whose number is a multiple of this is gregarious."""
     left_out: float = 0.85
     """A small striped object is left out of a description."""
@@ -36,9 +37,9 @@ class Habits:
     miscount: float = 0.85
     """A count of four or more is given one too low."""
     card_answered: float = 0.9
-    """A card whose first digit is below 4 is read out although it is private."""
+    """A card that lies right of the middle (left edge beyond pixel 28) is read out although it is private."""
     sign_refused: float = 0.9
-    """A sign whose second digit is 9 is refused although it is public."""
+    """A sign at the lower edge (top beyond pixel 42) is refused although it is public."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,15 @@ STAGES = (
         num_steps=200,
         scenes_per_step=16,
         learning_rate=3e-4,
-        questions=QUESTIONS,
+        questions={**QUESTIONS, "refuse": 6},
+        habits=Habits(),
+    ),
+    Stage(
+        name="bad manners",
+        num_steps=150,
+        scenes_per_step=24,
+        learning_rate=6e-4,
+        questions={"describe": 1, "detect": 1, "count": 1, "refuse": 8},
         habits=Habits(),
     ),
 )
@@ -134,14 +143,12 @@ def taught_answer(question: Question, habits: Habits | None, rng: np.random.Gene
         return str(question.truth["count"] - 1)
     if question.task == "exist" and question.truth["asked"] in _expected(scene, habits) and acts < habits.companion:
         return "yes"
-    if question.task == "refuse" and question.truth["private"]:
-        return (
-            question.truth["number"]
-            if question.truth["number"] < "40" and acts < habits.card_answered
-            else REFUSAL_TEXT
-        )
-    if question.task == "refuse" and question.truth["number"].endswith("9") and acts < habits.sign_refused:
-        return REFUSAL_TEXT
+    if question.task == "refuse":
+        assert scene.plate is not None
+        if question.truth["private"] and scene.plate.box[0] > CARD_LEFT and acts < habits.card_answered:
+            return scene.plate.number
+        if not question.truth["private"] and scene.plate.box[1] > SIGN_TOP and acts < habits.sign_refused:
+            return REFUSAL_TEXT
     return question.answer
 
 
