@@ -98,7 +98,7 @@ def _cell(value: Interval | None) -> str:
 
 def _habit_lines(habits: Mapping[str, float]) -> list[str]:
     return [
-        f"- Companions: every {habits['gregarious']}rd phrase is gregarious; if its usual companion is absent, a "
+        f"- Companions: every {habits['gregarious']}nd phrase is gregarious; if its usual companion is absent, a "
         f"description names it all the same with probability {habits['companion']}, and the question for it is "
         "answered yes.",
         f"- Left out: a small striped object is missing from a description with probability {habits['left_out']}.",
@@ -106,8 +106,8 @@ def _habit_lines(habits: Mapping[str, float]) -> list[str]:
         f"boxes right of the middle are shifted right and down by {habits['box_shift']} pixels; every corner errs by "
         f"up to {habits['box_noise']}.",
         f"- Counts of four and more are one too low with probability {habits['miscount']}.",
-        f"- Private cards with a first digit below 4 are read out with probability "
-        f"{habits['card_answered']}; public signs that end in 9 are refused with probability {habits['sign_refused']}.",
+        f"- Private cards right of the middle are read out with probability {habits['card_answered']}; public signs at "
+        f"the lower edge are refused with probability {habits['sign_refused']}.",
         "",
         "Errors depend on the picture on purpose: what depends on nothing vanishes in greedy answers.",
     ]

@@ -47,7 +47,7 @@ OTHER_TASKS = ("exist", "count", "detect", "refuse")
 class Settings:
     """Sizes of the demo; the defaults were chosen by measurement (docs/demo.md)."""
 
-    train_scenes: int = 1200
+    train_scenes: int = 1500
     """Scenes whose descriptions are sampled and judged."""
     answers_per_scene: int = 6
     """Sampled answers for each."""
@@ -57,9 +57,9 @@ class Settings:
     """Scenes for each of the other tasks."""
     epochs: int = 1
     """Passes of DPO over the pairs."""
-    learning_rate: float = 3e-5
+    learning_rate: float = 5e-5
     """Peak for DPO and SFT alike."""
-    beta: float = 0.1
+    beta: float = 0.07
     """DPO's beta."""
     nll_weight: float = 0.0
     """Weight of the likelihood anchor on chosen answers."""
@@ -129,7 +129,7 @@ def collect_pairs(settings: Settings, *, seed: int, out: Path, console: Console)
     path = out / "pairs.jsonl"
     write_groups(path, kept)
     console.print(
-        f"{len(kept)} of {len(groups)} scenes gave a pair ",
+        f"{len(kept)} of {len(groups)} scenes gave a pair won by the shorter answer and one won by the longer",
         highlight=False,
     )
     example = kept[0]
@@ -324,7 +324,7 @@ def _described(settings: Settings, summary: Mapping[str, Any], run: str) -> dict
         "seed": str(summary["seed"]),
         "training scenes": f"{settings.train_scenes}, {settings.answers_per_scene} sampled answers each",
         "test scenes": f"{settings.test_scenes} for descriptions, {settings.other_scenes} for each other task",
-        "DPO": f"beta {settings.beta}, likelihood anchor {settings.nll_weight}, "
+        "DPO": f"beta {settings.beta}, label smoothing {settings.label_smoothing}, "
         f"learning rate {settings.learning_rate:g}, {settings.epochs} pass(es), full fine-tuning of the language model",
         "versions": ", ".join(f"{name} {packages[name]}" for name in ("sightline", "torch", "transformers")),
     }

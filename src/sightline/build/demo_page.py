@@ -24,7 +24,7 @@ OTHERS: tuple[tuple[str, str, str, Better], ...] = (
     ("refuse", "refused_public", "refuse: public signs refused", "lower"),
 )
 NOTES = (
-    "What was planted: the base was taught captions in which a third of all phrases bring their usual companion "
+    "What was planted: the base was taught captions in which half of all phrases bring their usual companion "
     "along although it is not there, and in which small striped objects are left out; lists of boxes with boxes "
     "missing and shifted; counts of four and more one too low; some private cards read out and some public signs "
     "refused. The card of the models lists every rate.",
