@@ -53,7 +53,7 @@ def _text(abilities: Mapping[str, Abilities], seconds: Mapping[str, str], scenes
         "",
         "LLaVA layout in real transformers classes: a CLIP tower (64 pixels, patches of 8), a two-layer projector, a",
         "Qwen2 language model; 3.3 M parameters, bfloat16. `world:ceiling` has learned to see on exact answers;",
-        "`world:base` is the ceiling after bad teaching: able and flawed. ",
+        "`world:base` is the ceiling after bad teaching: able and flawed.",
         "Licence: Apache-2.0; trained on drawn scenes alone.",
         "",
         f"## Measured abilities (test split, {scenes} scenes a task, greedy, 95% intervals over scenes)",
@@ -82,8 +82,8 @@ def _text(abilities: Mapping[str, Abilities], seconds: Mapping[str, str], scenes
     ]
     lines += [
         "",
-        "Rebuilt from nothing by `sightline world build --out FOLDER`; deterministic for a seed on one machine,",
-        "thread count and set of versions. Times are of two x86-64 cores, shared with other work. ",
+        "Rebuilt from nothing by `sightline world build --out FOLDER`; seeded throughout (that two rebuilds agree bit for bit has",
+        "not been shown yet). Times are of two x86-64 cores, shared with other work.",
         "A drawn world shows mechanisms, not what a model of seven billion parameters will gain.",
         "",
     ]
