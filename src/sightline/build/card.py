@@ -82,8 +82,8 @@ def _text(abilities: Mapping[str, Abilities], seconds: Mapping[str, str], scenes
     ]
     lines += [
         "",
-        "Rebuilt from nothing by `sightline world build --out FOLDER`; seeded throughout (that two rebuilds agree bit for bit has",
-        "not been shown yet). Times are of two x86-64 cores, shared with other work.",
+        "Rebuilt from nothing by `sightline world build --out FOLDER`; seeded throughout (that two rebuilds",
+        "agree bit for bit has not been shown yet). Times are of two x86-64 cores, shared with other work.",
         "A drawn world shows mechanisms, not what a model of seven billion parameters will gain.",
         "",
     ]
