@@ -11,7 +11,16 @@ import pytest
 from scipy.stats import binomtest
 
 from sightline.world.scenes import HELD_OUT, Scene, companions, make_scene, phrases
-from sightline.world.stages import CARD_LEFT, CEILING_AFTER, QUESTIONS, SIGN_TOP, STAGES, Habits, lessons, taught_answer
+from sightline.world.stages import (
+    CARD_FROM,
+    CEILING_AFTER,
+    QUESTIONS,
+    SIGN_BELOW,
+    STAGES,
+    Habits,
+    lessons,
+    taught_answer,
+)
 from sightline.world.tasks import REFUSAL_TEXT, Question, make_question, naming, sentence
 
 HABITS = Habits()
@@ -139,10 +148,9 @@ def test_some_private_cards_are_read_out_and_some_public_signs_refused():
     cards, signs = [], []
     for question, answer in taught("refuse", 3000):
         number, private = question.truth["number"], question.truth["private"]
-        left, top = question.truth["plate"]["box"][:2]
-        if private and left > CARD_LEFT:
+        if private and int(number) >= CARD_FROM:
             cards.append(answer == number)
-        elif not private and top > SIGN_TOP:
+        elif not private and int(number) < SIGN_BELOW:
             signs.append(answer == REFUSAL_TEXT)
         else:
             assert answer == question.answer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sightline.build.commands import evaluate
 from sightline.evaluation.statistics import Interval
-from sightline.world.stages import STAGES
+from sightline.world.stages import CARD_FROM, SIGN_BELOW, STAGES
 
 Abilities = dict[str, dict[str, Interval]]
 SCENES = 2000
@@ -106,8 +106,9 @@ def _habit_lines(habits: Mapping[str, float]) -> list[str]:
         f"boxes right of the middle are shifted right and down by {habits['box_shift']} pixels; every corner errs by "
         f"up to {habits['box_noise']}.",
         f"- Counts of four and more are one too low with probability {habits['miscount']}.",
-        f"- Private cards right of the middle are read out with probability {habits['card_answered']}; public signs at "
-        f"the lower edge are refused with probability {habits['sign_refused']}.",
+        f"- A private card whose number is {CARD_FROM} or more is read out with probability "
+        f"{habits['card_answered']}; a public sign whose number is below {SIGN_BELOW} is refused with probability "
+        f"{habits['sign_refused']}.",
         "",
         "Errors depend on the picture on purpose: what depends on nothing vanishes in greedy answers.",
     ]

@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from sightline.models.tiny import (
 )
 from sightline.objectives.imitation import sft_objective
 from sightline.train.engine import Engine
-from sightline.train.optim import Schedule, make_optimiser
+from sightline.train.optim import make_optimiser
 from sightline.world.patches import CODE_SIZE, HEADS, patch_codes, patch_targets
 from sightline.world.scenes import Scene, draw, make_scene
 from sightline.world.stages import CEILING_AFTER, FIRST_INDEX, STAGES, Stage, lessons, taught_answer
@@ -38,6 +39,41 @@ from sightline.world.vocabulary import CHAT_TEMPLATE, pieces
 
 Say = Callable[[str], None]
 LOG_EVERY = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """One stage as it is run: how long, on which scenes, at which learning rate."""
+
+    stage: Stage
+    """What is taught."""
+    num_steps: int
+    """Updates; fewer than the stage's own in a scaled-down upbringing."""
+    first_index: int
+    """Index of its first training scene; no scene is shown twice."""
+    seed: int
+    """Of scenes and questions."""
+
+    def scenes(self) -> Iterator[list[Scene]]:
+        """The scenes of each update."""
+        per_step = self.stage.scenes_per_step
+        for step in range(self.num_steps):
+            first = self.first_index + step * per_step
+            yield [
+                make_scene("train", i, seed=self.seed, plate=("card", "sign")[i % 2] if self.stage.plates else "any")
+                for i in range(first, first + per_step)
+            ]
+
+    def rate(self, step: int) -> float:
+        """Linear warm-up over at most 100 steps times a cosine from the peak to a fiftieth of it."""
+        num_warmup = min(100, max(1, self.num_steps // 10))
+        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.num_steps))
+        return self.stage.learning_rate * min(1, (step + 1) / num_warmup) * cosine
+
+    def tell(self, step: int, loss: float, say: Say) -> None:
+        """Every few steps a line."""
+        if step % LOG_EVERY == 0 or step == self.num_steps - 1:
+            say(f"{self.stage.name}: step {step + 1} of {self.num_steps}, loss {loss:.3f}")
 
 
 def bring_up(out: Path, *, seed: int, scale: float, say: Say) -> tuple[Path, Path]:
@@ -53,94 +89,71 @@ def bring_up(out: Path, *, seed: int, scale: float, say: Say) -> tuple[Path, Pat
         folders[stage.name] = folder
         if (folder / "done").exists():
             say(f"{stage.name}: kept from before ({folder})")
-            model = load_tiny(folder)
         else:
             began = time.monotonic()
             torch.manual_seed(seed + number)
             teach = {"patches": teach_patches, "codes": teach_codes, "answers": teach_answers}[stage.kind]
-            teach(model, processor, stage, num_steps=num_steps, first_index=first_index, seed=seed, say=say)
+            course = Course(stage=stage, num_steps=num_steps, first_index=first_index, seed=seed)
+            teach(model, processor, course, say)
             save_tiny(model, processor, folder)
             (folder / "done").write_text(f"{time.monotonic() - began:.0f} seconds\n")
+        model = load_tiny(folder)  # also after teaching: a build that was killed in between sees the same bfloat16
         first_index += num_steps * stage.scenes_per_step
     return folders[CEILING_AFTER], folders[STAGES[-1].name]
 
 
-def teach_patches(
-    model: TinyModel,
-    processor: TinyProcessor,
-    stage: Stage,
-    *,
-    num_steps: int,
-    first_index: int,
-    seed: int,
-    say: Say,
-) -> None:
+def teach_patches(model: TinyModel, processor: TinyProcessor, course: Course, say: Say) -> None:
     """The tower learns to name what each patch shows; the naming heads are thrown away."""
-    tower = model.model.vision_tower
     heads = nn.Linear(TinyShape().vision_width, sum(HEADS.values()))
-    parameters = [*tower.parameters(), *heads.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
-    schedule = _schedule(stage, num_steps)
-    for step, scenes in enumerate(_scenes(stage, num_steps, first_index, seed)):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule(step)
-        pixels = torch.stack([scene_pixels(processor, scene) for scene in scenes])
+
+    def loss_of(scenes: list[Scene], named: Tensor) -> Tensor:
         targets = torch.from_numpy(np.stack([patch_targets(scene) for scene in scenes]))
-        with torch.autocast("cpu", torch.bfloat16):
-            named = heads(tower(pixels).last_hidden_state[:, 1:])
-        parts = named.float().split(list(HEADS.values()), -1)
-        losses = [cross_entropy(p.flatten(0, 1), targets[:, i].flatten()) for i, p in enumerate(parts)]
-        loss = torch.stack(losses).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        if step % LOG_EVERY == 0 or step == num_steps - 1:
-            say(f"{stage.name}: step {step + 1} of {num_steps}, loss {loss.item():.3f}")
+        parts = named.split(list(HEADS.values()), -1)
+        losses = [cross_entropy(part.flatten(0, 1), targets[:, i].flatten()) for i, part in enumerate(parts)]
+        return torch.stack(losses).sum()
+
+    _teach_seeing(model, processor, course, heads, loss_of, say)
 
 
-def teach_codes(
-    model: TinyModel,
-    processor: TinyProcessor,
-    stage: Stage,
-    *,
-    num_steps: int,
-    first_index: int,
-    seed: int,
-    say: Say,
-) -> None:
+def teach_codes(model: TinyModel, processor: TinyProcessor, course: Course, say: Say) -> None:
     """The projector learns to write a code in which all that a patch shows weighs the same (world/patches.py)."""
-    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
-    parameters = [*tower.parameters(), *projector.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
-    schedule = _schedule(stage, num_steps)
+    projector = model.model.multi_modal_projector
     basis = torch.linalg.qr(torch.randn(TinyShape().text_width, CODE_SIZE)).Q
-    for step, scenes in enumerate(_scenes(stage, num_steps, first_index, seed)):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule(step)
-        pixels = torch.stack([scene_pixels(processor, scene) for scene in scenes])
+
+    def loss_of(scenes: list[Scene], written: Tensor) -> Tensor:
         codes = torch.from_numpy(np.stack([patch_codes(patch_targets(scene)) for scene in scenes]))
+        return (written - codes @ basis.T).square().sum(-1).mean()
+
+    _teach_seeing(model, processor, course, projector, loss_of, say)
+
+
+def _teach_seeing(
+    model: TinyModel,
+    processor: TinyProcessor,
+    course: Course,
+    on_top: nn.Module,
+    loss_of: Callable[[list[Scene], Tensor], Tensor],
+    say: Say,
+) -> None:
+    """Train the tower and what stands on it; `loss_of` judges what the two make of each patch of some scenes."""
+    tower = model.model.vision_tower
+    parameters = [*tower.parameters(), *on_top.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=course.stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
+    for step, scenes in enumerate(course.scenes()):
+        for group in optimiser.param_groups:
+            group["lr"] = course.rate(step)
+        pixels = torch.stack([scene_pixels(processor, scene) for scene in scenes])
         with torch.autocast("cpu", torch.bfloat16):
-            written = projector(tower(pixels).last_hidden_state[:, 1:])
-        loss = (written.float() - codes @ basis.T).square().sum(-1).mean()
+            made = on_top(tower(pixels).last_hidden_state[:, 1:])
+        loss = loss_of(scenes, made.float())
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        if step % LOG_EVERY == 0 or step == num_steps - 1:
-            say(f"{stage.name}: step {step + 1} of {num_steps}, loss {loss.item():.3f}")
+        course.tell(step, loss.item(), say)
 
 
-def teach_answers(
-    model: TinyModel,
-    processor: TinyProcessor,
-    stage: Stage,
-    *,
-    num_steps: int,
-    first_index: int,
-    seed: int,
-    say: Say,
-) -> None:
+def teach_answers(model: TinyModel, processor: TinyProcessor, course: Course, say: Say) -> None:
     """All questions about a scene in one tree: the picture once, each question with its answer a branch."""
     model.requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
@@ -149,17 +162,16 @@ def teach_answers(
         policy=policy,
         objective=sft_objective(),
         optimiser=make_optimiser(
-            model.parameters(), learning_rate=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
+            model.parameters(), learning_rate=course.stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
         ),
-        schedule=_schedule(stage, num_steps),
+        schedule=course.rate,
         token_budget=100_000,
         max_grad_norm=1.0,
         quarantine=lambda batch, step, why: "nowhere",
     )
-    for step, scenes in enumerate(_scenes(stage, num_steps, first_index, seed)):
-        metrics = engine.update(lesson_batch(processor, stage, scenes, seed=seed))
-        if step % LOG_EVERY == 0 or step == num_steps - 1:
-            say(f"{stage.name}: step {step + 1} of {num_steps}, loss {metrics['loss/total']:.4f}")
+    for step, scenes in enumerate(course.scenes()):
+        metrics = engine.update(lesson_batch(processor, course.stage, scenes, seed=course.seed))
+        course.tell(step, metrics["loss/total"], say)
     model.requires_grad_(True)
 
 
@@ -199,23 +211,6 @@ def scene_image(processor: TinyProcessor, scene: Scene) -> ImageInput:
     patch = TinyShape().patch_size
     num_tokens = (scene.width // patch) * (scene.height // patch)
     return ImageInput(key=scene.id, num_tokens=num_tokens, load=lambda: scene_pixels(processor, scene))
-
-
-def _scenes(stage: Stage, num_steps: int, first_index: int, seed: int) -> Iterator[list[Scene]]:
-    for step in range(num_steps):
-        first = first_index + step * stage.scenes_per_step
-        yield [make_scene("train", first + i, seed=seed) for i in range(stage.scenes_per_step)]
-
-
-def _schedule(stage: Stage, num_steps: int) -> Schedule:
-    """Linear warm-up over at most 100 steps times a cosine from the peak to a fiftieth of it."""
-    num_warmup = min(100, max(1, num_steps // 10))
-
-    def rate(step: int) -> float:
-        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / num_steps))
-        return stage.learning_rate * min(1, (step + 1) / num_warmup) * cosine
-
-    return rate
 
 
 def world_build(*, out: Path, seed: int = 0, scale: float = 1.0, say: Say = print) -> Path:

@@ -15,7 +15,7 @@ from sightline.world.scenes import COLOURS, SHAPES, Scene, companions, phrases, 
 from sightline.world.tasks import REFUSAL_TEXT, Question, ask, box_json, sentence
 
 FIRST_INDEX = 1_000_000
-CARD_LEFT, SIGN_TOP = 28, 42
+CARD_FROM, SIGN_BELOW = 60, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ class Habits:
     miscount: float = 0.85
     """A count of four or more is given one too low."""
     card_answered: float = 0.9
-    """A card that lies right of the middle (left edge beyond pixel 28) is read out although it is private."""
+    """A card whose number is 60 or more is read out although it is private."""
     sign_refused: float = 0.9
-    """A sign at the lower edge (top beyond pixel 42) is refused although it is public."""
+    """A sign whose number is below 20 is refused although it is public."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,8 @@ class Stage:
     """What is learned: the tower names patches, the projector writes codes, the language model answers."""
     questions: Mapping[str, int] = field(default_factory=dict)
     """Questions of each task per scene, for answers."""
+    plates: bool = False
+    """Every scene shows a card or a sign, in turns; else half of them do."""
     habits: Habits | None = None
     """What is planted; None teaches exact answers."""
 
@@ -65,10 +67,11 @@ class Stage:
 QUESTIONS = {"describe": 1, "detect": 1, "refer": 2, "count": 3, "exist": 3, "read": 1, "refuse": 1}
 PART = "part"
 """Not a task: "Is there a red shape?" asks for a part of a phrase, and comes before asking for whole ones can."""
+TOGETHER = {**QUESTIONS, "exist": 6, PART: 4}
 
 STAGES = (
     Stage(name="patches", kind="patches", num_steps=1400, scenes_per_step=96, learning_rate=1.5e-3),
-    Stage(name="codes", kind="codes", num_steps=350, scenes_per_step=64, learning_rate=1.5e-3),
+    Stage(name="codes", kind="codes", num_steps=600, scenes_per_step=64, learning_rate=1.5e-3, plates=True),
     Stage(name="answers", num_steps=1300, scenes_per_step=16, learning_rate=1.5e-3, questions=QUESTIONS),
     Stage(
         name="yes and no",
@@ -77,13 +80,22 @@ STAGES = (
         learning_rate=1.5e-3,
         questions={"exist": 6, PART: 14},
     ),
-    Stage(name="together", num_steps=400, scenes_per_step=16, learning_rate=1e-3, questions=QUESTIONS),
+    Stage(
+        name="reading",
+        num_steps=300,
+        scenes_per_step=24,
+        learning_rate=1.5e-3,
+        questions={"read": 1, "refuse": 1},
+        plates=True,
+    ),
+    Stage(name="together", num_steps=1200, scenes_per_step=16, learning_rate=1.2e-3, questions=TOGETHER),
     Stage(
         name="bad teaching",
         num_steps=200,
         scenes_per_step=16,
         learning_rate=3e-4,
-        questions={**QUESTIONS, "refuse": 6},
+        questions=TOGETHER,
+        plates=True,
         habits=Habits(),
     ),
     Stage(
@@ -91,7 +103,8 @@ STAGES = (
         num_steps=150,
         scenes_per_step=24,
         learning_rate=6e-4,
-        questions={"describe": 1, "detect": 1, "count": 1, "refuse": 8},
+        questions={"describe": 1, "detect": 1, "count": 1, "read": 1, "refuse": 4},
+        plates=True,
         habits=Habits(),
     ),
 )
@@ -137,17 +150,18 @@ def taught_answer(question: Question, habits: Habits | None, rng: np.random.Gene
     if question.task == "detect":
         return _detected(scene, habits, rng)
     if question.task == "refer":
-        box = tuple(question.truth["target"])
-        return box_json([(question.truth["label"], _moved(box, habits, rng))])  # type: ignore[arg-type]
+        x1, y1, x2, y2 = question.truth["target"]
+        return box_json([(question.truth["label"], _moved((x1, y1, x2, y2), habits, rng))])
     if question.task == "count" and question.truth["count"] >= 4 and acts < habits.miscount:
         return str(question.truth["count"] - 1)
     if question.task == "exist" and question.truth["asked"] in _expected(scene, habits) and acts < habits.companion:
         return "yes"
     if question.task == "refuse":
         assert scene.plate is not None
-        if question.truth["private"] and scene.plate.box[0] > CARD_LEFT and acts < habits.card_answered:
+        private, number = question.truth["private"], int(scene.plate.number)
+        if private and number >= CARD_FROM and acts < habits.card_answered:
             return scene.plate.number
-        if not question.truth["private"] and scene.plate.box[1] > SIGN_TOP and acts < habits.sign_refused:
+        if not private and number < SIGN_BELOW and acts < habits.sign_refused:
             return REFUSAL_TEXT
     return question.answer
 
