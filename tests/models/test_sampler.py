@@ -1,5 +1,8 @@
 """Answers are held to a plain decode, one answer at a time without any cache, by the model's own forward."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -155,3 +158,64 @@ def test_one_seed_gives_one_answer_and_another_seed_another(talker: Loaded):
     ]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
+
+
+TRUNCATIONS = {
+    "top_k": SamplingParams(temperature=1.0, max_tokens=10, seed=5, top_k=3),
+    "top_p": SamplingParams(temperature=1.0, max_tokens=10, seed=5, top_p=0.4),
+    "min_p": SamplingParams(temperature=1.0, max_tokens=10, seed=5, min_p=0.6),
+}
+
+
+def kept_tokens(logprobs: Tensor, params: SamplingParams) -> set[int]:
+    """Which tokens may be drawn, one after another from the most probable."""
+    found: set[int] = set()
+    mass = 0.0
+    order = logprobs.argsort(descending=True).tolist()
+    for place, token in enumerate(order):
+        probability = float(logprobs[token].exp())
+        if params.top_k and place >= params.top_k:
+            break
+        if mass >= params.top_p or probability < params.min_p * float(logprobs[order[0]].exp()):
+            break
+        found.add(token)
+        mass += probability
+    return found
+
+
+@pytest.mark.parametrize("params", TRUNCATIONS.values(), ids=TRUNCATIONS)
+def test_truncated_answers_stay_among_the_kept_tokens_with_logprobs_of_all(talker: Loaded, params: SamplingParams):
+    policy = tiny_policy(talker)
+    prompts = ragged_prompts()[:2]
+    for prompt, answers in zip(
+        prompts, sample(policy, prompts, num=3, params=params, end_of_turn=talker.end_of_turn), strict=True
+    ):
+        for answer in answers:
+            for now, (token, logprob) in enumerate(zip(answer.token_ids, answer.logprobs, strict=True)):
+                with torch.no_grad():
+                    logits = policy.model.lm_head(hidden(policy, prompt, list(answer.token_ids[:now])))
+                logits[policy.model.config.image_token_id] = float("-inf")
+                logprobs = logits.log_softmax(-1)
+                assert token in kept_tokens(logprobs, params)
+                assert logprob == pytest.approx(float(logprobs[token]), abs=1e-4)
+
+
+def test_a_stop_text_ends_an_answer_at_the_token_that_completes_it(talker: Loaded):
+    policy, prompts = tiny_policy(talker), ragged_prompts()[:2]
+    free = sample(policy, prompts, num=2, params=SEEDED, end_of_turn=talker.end_of_turn)
+
+    def text(ids: Sequence[int]) -> str:
+        return "".join(chr(65 + token % 26) for token in ids)
+
+    stop = text(max((answer.token_ids for group in free for answer in group), key=len))[2:4]
+    assert len(stop) == 2
+    stopped = sample(
+        policy, prompts, num=2, params=replace(SEEDED, stop=(stop,)), end_of_turn=talker.end_of_turn, text=text
+    )
+    for whole, cut in zip((a for g in free for a in g), (a for g in stopped for a in g), strict=True):
+        said = text(whole.token_ids)
+        size = said.index(stop) + len(stop) if stop in said else len(said)
+        assert cut.token_ids == whole.token_ids[:size]
+        assert cut.finish_reason == ("stop" if stop in said else whole.finish_reason)
+    with pytest.raises(ValueError, match=r"pass text=inputs\.text"):
+        sample(policy, prompts, num=1, params=replace(SEEDED, stop=(stop,)), end_of_turn=talker.end_of_turn)

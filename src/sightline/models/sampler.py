@@ -6,7 +6,8 @@ tokens, as in training. Knows nothing of rewards.
 """
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +32,20 @@ class SamplingParams:
     """Answers are cut here, with finish reason "length"."""
     seed: int = 0
     """With prompt id and answer number, the seed of an answer."""
+    stop: tuple[str, ...] = ()
+    """An answer ends, with finish reason "stop", at the token that completes one of these texts."""
+    top_k: int = 0
+    """Draw from this many most probable tokens; 0 for all. This and the next two are for evaluation: log-probs stay
+    those of the whole distribution, so reinforcement learning refuses them."""
+    top_p: float = 1.0
+    """Draw from the most probable tokens that together hold this much probability."""
+    min_p: float = 0.0
+    """Draw from tokens at least this probable, relative to the most probable one."""
+
+    @property
+    def truncates(self) -> bool:
+        """Whether answers are drawn from less than the whole distribution."""
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,19 +129,38 @@ class _DecodePlan:
 
 @torch.no_grad()
 def sample(
-    policy: Policy, prompts: Sequence[PromptTokens], *, num: int, params: SamplingParams, end_of_turn: int
+    policy: Policy,
+    prompts: Sequence[PromptTokens],
+    *,
+    num: int,
+    params: SamplingParams,
+    end_of_turn: int,
+    text: Callable[[Sequence[int]], str] | None = None,
 ) -> list[list[Sampled]]:
-    """`num` answers for each prompt."""
+    """`num` answers for each prompt; `text` decodes tokens, for stop texts."""
+    if params.stop and text is None:
+        raise ValueError("stop texts need the model's decoder; pass text=inputs.text")
+    if not prompts:
+        return []
     with policy.precision():
         cache, states = _prefill(policy, prompts, num=num, max_tokens=params.max_tokens)
-        return _decode(policy, cache, states, _Draws(prompts, num, params), end_of_turn)
+        return _decode(policy, cache, states, _Draws(prompts, num, params, end_of_turn, text))
 
 
 class _Draws:
     """What was drawn so far, and the uniform numbers that decide what is drawn next."""
 
-    def __init__(self, prompts: Sequence[PromptTokens], num: int, params: SamplingParams) -> None:
+    def __init__(
+        self,
+        prompts: Sequence[PromptTokens],
+        num: int,
+        params: SamplingParams,
+        end_of_turn: int,
+        text: Callable[[Sequence[int]], str] | None,
+    ) -> None:
         self.params = params
+        self.end_of_turn = end_of_turn
+        self.text = text
         self.rows = torch.arange(len(prompts) * num).view(len(prompts), num)
         self.prompt_lengths = torch.as_tensor([len(prompt.ids) for prompt in prompts])
         self.tokens = torch.zeros(len(prompts) * num, params.max_tokens, dtype=torch.long)
@@ -148,12 +182,39 @@ class _Draws:
         if self.params.temperature == 0:
             token = logits.argmax(-1)
         else:
-            cumulative = logprobs.double().exp().cumsum(-1)
+            cumulative = self._kept(logprobs).double().exp().cumsum(-1)
             wanted = self.uniform[rows, now].to(logits.device) * cumulative[:, -1]
             token = (
                 torch.searchsorted(cumulative, wanted[:, None], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
             )
         return token, logprobs.gather(-1, token[:, None]).squeeze(-1)
+
+    def take(self, token: Tensor, logprob: Tensor, rows: Tensor, now: int) -> None:
+        """Keep what was drawn for the rows that still go on, and see which of them end with it."""
+        live = ~self.ended[rows]
+        self.tokens[rows[live], now], self.logprobs[rows[live], now] = token[live], logprob[live]
+        self.lengths[rows[live]] = now + 1
+        self.ended[rows] |= token == self.end_of_turn
+        if self.params.stop and self.text is not None:
+            for row in rows[~self.ended[rows]].tolist():
+                said = self.text(self.tokens[row, : now + 1].tolist())
+                self.ended[row] = any(stop in said for stop in self.params.stop)
+
+    def _kept(self, logprobs: Tensor) -> Tensor:
+        """Log-probabilities with what truncation leaves out at minus infinity."""
+        params = self.params
+        if not params.truncates:
+            return logprobs
+        out = torch.zeros_like(logprobs, dtype=torch.bool)
+        if params.min_p > 0:
+            out |= logprobs < logprobs.amax(-1, keepdim=True) + math.log(params.min_p)
+        if params.top_k > 0:
+            out |= logprobs < logprobs.topk(min(params.top_k, logprobs.shape[-1])).values[:, -1:]
+        if params.top_p < 1:
+            ordered, order = logprobs.sort(-1, descending=True)
+            before = ordered.exp().cumsum(-1) - ordered.exp()
+            out |= torch.zeros_like(out).scatter(-1, order, before >= params.top_p)
+        return logprobs.masked_fill(out, float("-inf"))
 
 
 def answer_seed(seed: int, prompt_id: str, number: int) -> int:
@@ -172,13 +233,13 @@ def _prefill(policy: Policy, prompts: Sequence[PromptTokens], *, num: int, max_t
     return cache, states[last]
 
 
-def _decode(policy: Policy, cache: _Cache, states: Tensor, draws: _Draws, end_of_turn: int) -> list[list[Sampled]]:
+def _decode(policy: Policy, cache: _Cache, states: Tensor, draws: _Draws) -> list[list[Sampled]]:
     rows, num = draws.rows, draws.rows.shape[1]
     prompts = torch.arange(len(draws.rows))
     states = states[:, None].expand(-1, num, -1)
     plan = _DecodePlan(cache)
     for now in range(draws.params.max_tokens):
-        token = _draw(policy, states.flatten(0, 1), draws, rows.flatten(), now, end_of_turn)
+        token = _draw(policy, states.flatten(0, 1), draws, rows.flatten(), now)
         if now + 1 == draws.params.max_tokens or bool(draws.ended[rows].all()):
             break
         rows, prompts, token = _leave(cache, draws, rows, prompts, token.view(rows.shape))
@@ -189,14 +250,10 @@ def _decode(policy: Policy, cache: _Cache, states: Tensor, draws: _Draws, end_of
     return _collect(draws, num)
 
 
-def _draw(policy: Policy, states: Tensor, draws: _Draws, rows: Tensor, now: int, end_of_turn: int) -> Tensor:
+def _draw(policy: Policy, states: Tensor, draws: _Draws, rows: Tensor, now: int) -> Tensor:
     token, logprob = draws.choose(policy.logits(states, draws.params.temperature or 1.0), rows, now)
-    token, logprob = token.cpu(), logprob.float().cpu()
-    live = ~draws.ended[rows]
-    draws.tokens[rows[live], now], draws.logprobs[rows[live], now] = token[live], logprob[live]
-    draws.lengths[rows[live]] = now + 1
-    draws.ended[rows] |= token == end_of_turn
-    return token.to(states.device)
+    draws.take(token.cpu(), logprob.float().cpu(), rows, now)
+    return token
 
 
 def _leave(cache: _Cache, draws: _Draws, rows: Tensor, prompts: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
