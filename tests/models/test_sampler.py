@@ -201,21 +201,19 @@ def test_truncated_answers_stay_among_the_kept_tokens_with_logprobs_of_all(talke
 
 
 def test_a_stop_text_ends_an_answer_at_the_token_that_completes_it(talker: Loaded):
-    policy, prompts = tiny_policy(talker), ragged_prompts()[:2]
-    free = sample(policy, prompts, num=2, params=SEEDED, end_of_turn=talker.end_of_turn)
+    policy, prompts = tiny_policy(talker), ragged_prompts()[:2]  # nothing but a stop text ends these answers
+    free = sample(policy, prompts, num=2, params=SEEDED, end_of_turn=-1)
 
     def text(ids: Sequence[int]) -> str:
         return "".join(chr(65 + token % 26) for token in ids)
 
     stop = text(max((answer.token_ids for group in free for answer in group), key=len))[2:4]
     assert len(stop) == 2
-    stopped = sample(
-        policy, prompts, num=2, params=replace(SEEDED, stop=(stop,)), end_of_turn=talker.end_of_turn, text=text
-    )
+    stopped = sample(policy, prompts, num=2, params=replace(SEEDED, stop=(stop,)), end_of_turn=-1, text=text)
     for whole, cut in zip((a for g in free for a in g), (a for g in stopped for a in g), strict=True):
         said = text(whole.token_ids)
         size = said.index(stop) + len(stop) if stop in said else len(said)
         assert cut.token_ids == whole.token_ids[:size]
         assert cut.finish_reason == ("stop" if stop in said else whole.finish_reason)
     with pytest.raises(ValueError, match=r"pass text=inputs\.text"):
-        sample(policy, prompts, num=1, params=replace(SEEDED, stop=(stop,)), end_of_turn=talker.end_of_turn)
+        sample(policy, prompts, num=1, params=replace(SEEDED, stop=(stop,)), end_of_turn=-1)
