@@ -75,7 +75,7 @@ STAGES = (
     Stage(name="answers", num_steps=1300, scenes_per_step=16, learning_rate=1.5e-3, questions=QUESTIONS),
     Stage(
         name="yes and no",
-        num_steps=400,
+        num_steps=800,
         scenes_per_step=12,
         learning_rate=1.5e-3,
         questions={"exist": 6, PART: 14},
