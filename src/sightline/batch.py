@@ -132,6 +132,8 @@ class Scores:
     """[N, T] log-probability of each answer token; 0 where the token is not scored."""
     entropy: Tensor | None = None
     """[N, T] entropy of the distribution that each token was drawn from."""
+    values: Tensor | None = None
+    """[N, T] the critic's value before each answer token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,6 @@
 Importing the room registers its objectives.
 """
 
-from sightline.objectives import imitation, preference
+from sightline.objectives import imitation, preference, reinforcement
 
-__all__ = ["imitation", "preference"]
+__all__ = ["imitation", "preference", "reinforcement"]
