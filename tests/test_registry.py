@@ -41,7 +41,7 @@ def test_an_unknown_name_is_refused_with_the_closest_known_one():
 
 
 def test_a_name_close_to_none_gets_the_list():
-    with pytest.raises(ValueError, match=r"objective 'xyzzy' is unknown; known are sft, dpo$"):
+    with pytest.raises(ValueError, match=r"objective 'xyzzy' is unknown; known are sft, dpo, grpo"):
         check_name("objective", "xyzzy")
 
 
@@ -64,7 +64,7 @@ def test_names_may_be_checked_without_importing_what_they_stand_for():
 
 def test_the_catalogue_handed_out_cannot_change_the_catalogue():
     catalogue()["objective"].append("magic")
-    assert catalogue()["objective"] == ["sft", "dpo"]
+    assert "magic" not in catalogue()["objective"]
 
 
 @pytest.fixture

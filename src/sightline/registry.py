@@ -17,12 +17,46 @@ from typing import Any, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _CATALOGUE: dict[str, tuple[str, ...]] = {
-    "objective": ("sft", "dpo"),
+    "objective": (
+        "sft",
+        "dpo",
+        "grpo",
+        "dr_grpo",
+        "dapo",
+        "gspo",
+        "cispo",
+        "rloo",
+        "reinforce",
+        "reinforce_pp",
+        "ppo",
+    ),
     "task": ("detect", "refer", "count", "exist", "describe", "read", "refuse"),
     "annotator": ("person", "weak_judge", "rules"),
     "reference": ("none", "adapter_off", "copy", "cached"),
     "split": ("train", "validation", "test", "pairs", "crowd", "canvas", "ground", "corrupt"),
     "view": ("image",),
+    "reward": (
+        "vision_r1",
+        "rec_iou",
+        "map",
+        "od_length",
+        "visual_rft",
+        "box_f1",
+        "count",
+        "yes_no",
+        "choice",
+        "number",
+        "text_distance",
+        "point_in_box",
+        "math",
+        "hallucination",
+        "refusal",
+        "format",
+        "think_answer",
+        "length",
+        "overlong",
+        "repetition",
+    ),
 }
 _REGISTERED: dict[tuple[str, str], Callable[..., Any]] = {}
 

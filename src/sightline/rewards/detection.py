@@ -1,0 +1,387 @@
+"""Rewards for boxes: detection, and the one box of a referring expression.
+
+Vision-R1 (Zhan et al. 2025, arXiv 2503.18013) in its paper's form and in ours, and the rewards of VLM-R1 and
+Visual-RFT with their known failures mended; the published forms are in `published`. True boxes are in pixels of the
+picture as stored, boxes of an answer in the frame that the option `space` names. Every reward here gives None when the
+truth says nothing of objects, counts every item of an answer, read or not, and reads whole answers only.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sightline.fields import RecordError, parse_json
+from sightline.records import Completion
+from sightline.registry import did_you_mean, register
+from sightline.rewards.answers import answer_span
+from sightline.rewards.boxes import (
+    Box,
+    BoxAnswer,
+    LabelledBox,
+    Space,
+    as_box,
+    frame_size,
+    iou,
+    match_boxes,
+    read_boxes,
+    to_frame,
+    true_boxes,
+)
+from sightline.rewards.contract import RewardContext, Score
+from sightline.rewards.curriculum import differentiate
+from sightline.rewards.published import COCO_THRESHOLDS, published_visual_rft, released_vision_r1, vlm_r1_map
+
+MODES = ("sightline", "paper", "released")
+DIGITS = 12
+"""Overlaps are rounded to so many, so that a change of frame moves none across a threshold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Where Vision-R1 draws its lines. Example: `Rule(valid_from=0.5, none_below=0.5, full_from=0.75)`."""
+
+    valid_from: float
+    """IoU from which a box has found its object (the paper's xi 0)."""
+    none_below: float
+    """What is below earns nothing (xi 1): a box's IoU in precision, and recall."""
+    full_from: float
+    """What is at least this earns everything (xi 2)."""
+
+
+PHASES = {
+    "off": Rule(valid_from=0.5, none_below=0.0, full_from=1.0),
+    "early": Rule(valid_from=0.5, none_below=0.5, full_from=0.75),
+    "late": Rule(valid_from=0.75, none_below=0.75, full_from=0.9),
+}
+
+
+@register("reward", "vision_r1")
+def vision_r1(  # noqa: PLR0913 - the paper's dials, each of which a curriculum may move
+    completion: Completion,
+    context: RewardContext,
+    *,
+    mode: str = "sightline",
+    phase: str | None = None,
+    step: float = 0.5,
+    space: Space = "seen",
+    valid_from: float | None = None,
+    none_below: float | None = None,
+    full_from: float | None = None,
+) -> Score | None:
+    """Vision-R1: format + recall + precision, 0 to 3.
+
+    `sightline`: boxes must have the right label to match, precision is over all items of the answer, thresholds
+    belong to the better side, and where there is nothing to find an empty list is right and any box is wrong.
+    `paper`: labels do not matter, and a box finds its object only above `valid_from`. `released`: what the authors'
+    code computes (`published.released_vision_r1`); it has no thresholds to move, and "off" is its phase unless given.
+
+    Args:
+        completion: The answer, a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label"}, bare or in one ```json fence.
+        context: Its truth, the sizes of the picture, and how far the run is.
+        mode: sightline, paper or released.
+        phase: off (no differentiation), early or late; None: early up to `step`, then late.
+        step: Share of the run at which the phase changes; 1 never.
+        space: Frame of the boxes in the answer: seen, original, thousand (0-1000) or unit (0-1).
+        valid_from: IoU from which a box has found its object, in place of the phase's.
+        none_below: IoU, and recall, below which nothing is earned, in place of the phase's.
+        full_from: IoU, and recall, from which everything is earned, in place of the phase's.
+    """
+    true = true_boxes(context.truth)
+    if true is None:
+        return None
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}{did_you_mean(str(mode), MODES)}")
+    moved = {"valid_from": valid_from, "none_below": none_below, "full_from": full_from}
+    given = {name: value for name, value in moved.items() if value is not None}
+    if mode == "released":
+        if given:
+            raise ValueError(f"mode released has fixed thresholds; remove {', '.join(given)}, or use mode sightline")
+        num_objects = _num_instances(context, len(true))
+        parts = released_vision_r1(completion.text, context, num_objects=num_objects, phase=phase, space=space)
+    else:
+        rule = _rule(phase, step, context.progress, given)
+        parts = _vision_r1_parts(completion.text, true, context, space, rule, as_in_paper=mode == "paper")
+    return Score(value=math.fsum(parts.values()), parts=parts)
+
+
+@register("reward", "rec_iou")
+def rec_iou(
+    completion: Completion,
+    context: RewardContext,
+    *,
+    threshold: float | None = None,
+    space: Space = "seen",
+    span: str = "whole",
+) -> float | None:
+    """IoU of the one box of the answer with the one box that was asked for; with a `threshold` 1 from it on, else 0.
+
+    The truth is "target" (in the frame that the model saw), or the one of "objects" that has its "label". The answer is
+    [x1, y1, x2, y2], {"bbox_2d": ...}, or a list of one of these; several boxes earn nothing, so that guessing costs.
+    """
+    if threshold is not None:
+        _check_share(threshold, "threshold")
+    asked = _asked_box(context)
+    if asked is None:
+        return None
+    true, frame = asked
+    box = _only_box(answer_span(completion.text, span))
+    if box is None:
+        return 0.0
+    [box] = to_frame([box], space, image_size=context.image_size, seen_size=context.seen_size, target=frame)
+    pairs = match_boxes([LabelledBox(label="", box=box)], [LabelledBox(label="", box=true)])
+    overlap = round(pairs[0][2], DIGITS) if pairs else 0.0
+    return overlap if threshold is None else float(overlap >= threshold)
+
+
+@register("reward", "map")
+def mean_average_precision(
+    completion: Completion, context: RewardContext, *, form: str = "fixed", space: Space = "seen", span: str = "whole"
+) -> float | None:
+    """Average precision of one image, mean over IoU thresholds 0.5 to 0.95 and over categories, 0 to 1.
+
+    `fixed`: the boxes of an answer have no ranks, so at each threshold the answer earns its recall times its precision,
+    which is over all its boxes, those of absent categories and unknown labels too; and an object that is boxed twice
+    is not found. `vlm_r1`: VLM-R1's, where duplicates, unknown labels and lists of all categories cost nothing.
+    """
+    true = true_boxes(context.truth)
+    if true is None:
+        return None
+    _check_form(form, ("fixed", "vlm_r1"))
+    if form == "vlm_r1":
+        return vlm_r1_map(completion.text, true, context, space=space)[0]
+    return _map(_read(completion.text, context, space, span), true)
+
+
+@register("reward", "od_length")
+def od_length(
+    completion: Completion, context: RewardContext, *, form: str = "fixed", space: Space = "seen", span: str = "whole"
+) -> Score | None:
+    """VLM-R1's odLength: the reward `map` of the same form, times min(1, objects / items of the answer).
+
+    `fixed` counts items that cannot be read, and is right about an empty list where there is nothing to find.
+    """
+    true = true_boxes(context.truth)
+    if true is None:
+        return None
+    _check_form(form, ("fixed", "vlm_r1"))
+    if form == "vlm_r1":
+        value, num_items = vlm_r1_map(completion.text, true, context, space=space)
+    else:
+        answer = _read(completion.text, context, space, span)
+        value, num_items = _map(answer, true), answer.num_items
+    share = min(1.0, len(true) / num_items) if num_items else 1.0
+    return Score(value=value * share, parts={"map": value, "length": share})
+
+
+@register("reward", "visual_rft")
+def visual_rft(
+    completion: Completion, context: RewardContext, *, form: str = "fixed", space: Space = "seen", span: str = "whole"
+) -> Score | None:
+    """Visual-RFT's detection reward: IoU + confidence + format, 0 to 3.
+
+    Items may have a "confidence" from 0 to 1; without one it is 1. `fixed`: labels count, equal boxes are two boxes,
+    matching is one to one for the greatest total IoU, and only IoU from 0.5 on counts. Over the larger of the numbers
+    of boxes and objects, a box with confidence c earns c * (2 - c) when it is right and loses c * c when not, so that
+    the honest confidence is the best and boxes of confidence 0 earn nothing. `published`: as in the authors' code.
+    """
+    true = true_boxes(context.truth)
+    if true is None:
+        return None
+    _check_form(form, ("fixed", "published"))
+    if form == "published":
+        parts = published_visual_rft(completion.text.strip(), true, context, space=space)
+        return Score(value=math.fsum(parts.values()), parts=parts)
+    answer = _read(completion.text, context, space, span, with_confidence=True)
+    parts = {**_confident_parts(answer, true), "format": float(answer.well_formed)}
+    return Score(value=math.fsum(parts.values()), parts=parts)
+
+
+@register("reward", "box_f1")
+def box_f1(
+    completion: Completion,
+    context: RewardContext,
+    *,
+    threshold: float | Sequence[float] = 0.5,
+    space: Space = "seen",
+    span: str = "whole",
+) -> float | None:
+    """F1 of boxes with the right label and at least this IoU; the mean over several thresholds, when several are given.
+
+    An empty list is 1 where there is nothing to find; an answer that cannot be read is 0.
+    """
+    true = true_boxes(context.truth)
+    if true is None:
+        return None
+    thresholds = [threshold] if isinstance(threshold, (int, float)) else list(threshold)
+    if not thresholds:
+        raise ValueError("threshold is an empty list; give one IoU or several, such as 0.5")
+    for each in thresholds:
+        _check_share(each, "threshold")
+    answer = _read(completion.text, context, space, span)
+    if not true:
+        return _right_about_nothing(answer)
+    overlaps = [overlap for _, _, overlap in _pairs(answer, true)]
+    hits = sum(overlap >= each for overlap in overlaps for each in thresholds)
+    return 2 * hits / len(thresholds) / (answer.num_items + len(true))
+
+
+def _read(text: str, context: RewardContext, space: Space, span: str, *, with_confidence: bool = False) -> BoxAnswer:
+    """What a span of the answer says, boxes in the frame of the truth."""
+    return _placed(read_boxes(answer_span(text, span), with_confidence=with_confidence), context, space)
+
+
+def _placed(answer: BoxAnswer, context: RewardContext, space: Space) -> BoxAnswer:
+    before = [item.box for item in answer.boxes]
+    after = to_frame(before, space, image_size=context.image_size, seen_size=context.seen_size)
+    boxes = [LabelledBox(label=item.label, box=box) for item, box in zip(answer.boxes, after, strict=True)]
+    return replace(answer, boxes=tuple(boxes))
+
+
+def _pairs(
+    answer: BoxAnswer, true: Sequence[LabelledBox], *, labels_count: bool = True
+) -> list[tuple[int, int, float]]:
+    matches = match_boxes(answer.boxes, true, labels_count=labels_count)
+    return [(place, found, round(overlap, DIGITS)) for place, found, overlap in matches]
+
+
+def _right_about_nothing(answer: BoxAnswer) -> float:
+    """Where there is nothing to find: 1 for an empty list, 0 for boxes and for what cannot be read."""
+    return float(answer.well_formed and answer.num_items == 0)
+
+
+def _map(answer: BoxAnswer, true: Sequence[LabelledBox]) -> float:
+    """Precision over all items times recall (mean over the truth's categories), mean over thresholds.
+
+    With one category it is the average precision for ties ranked the worst way round, wrong boxes before right ones.
+    """
+    if not true:
+        return _right_about_nothing(answer)
+    pairs = _pairs(answer, true)
+    claimed = _claimed_again(answer, true, {place for place, _, overlap in pairs if overlap >= COCO_THRESHOLDS[0]})
+    there = Counter(box.label for box in true)
+    total = 0.0
+    for threshold in COCO_THRESHOLDS:
+        found = [i for _, i, overlap in pairs if overlap >= threshold > claimed[i]]
+        total += len(found) * math.fsum(1 / there[true[i].label] for i in found)
+    return total / (len(COCO_THRESHOLDS) * len(there) * max(answer.num_items, 1))
+
+
+def _claimed_again(answer: BoxAnswer, true: Sequence[LabelledBox], right: Collection[int]) -> Sequence[float]:
+    """For each object the greatest IoU with a box of its label that has found no object."""
+    surplus = [box for place, box in enumerate(answer.boxes) if place not in right]
+    if not surplus:
+        return [0.0] * len(true)
+    overlap = iou([box.box for box in surplus], [box.box for box in true])
+    labels = np.asarray([box.label for box in true], dtype=object)
+    return np.where([labels == box.label for box in surplus], overlap, 0.0).max(0).tolist()
+
+
+def _confident_parts(answer: BoxAnswer, true: Sequence[LabelledBox]) -> dict[str, float]:
+    """Visual-RFT's IoU and confidence, mended; both full for an empty list where there is nothing to find."""
+    if not true:
+        right = _right_about_nothing(answer)
+        return {"iou": right, "confidence": right}
+    overlaps = {place: overlap for place, _, overlap in _pairs(answer, true) if overlap >= 0.5}
+    most = max(answer.num_items, len(true))
+    earned = [c * (2 - c) if place in overlaps else -c * c for place, c in enumerate(answer.confidences)]
+    unread = answer.num_items - len(answer.boxes)
+    return {"iou": math.fsum(overlaps.values()) / most, "confidence": max(0.0, math.fsum(earned) - unread) / most}
+
+
+def _vision_r1_parts(
+    text: str, true: Sequence[LabelledBox], context: RewardContext, space: Space, rule: Rule, *, as_in_paper: bool
+) -> dict[str, float]:
+    """The parts by the paper's equations 4 to 8; our form differs in labels and on the very threshold."""
+    width, height = frame_size(space, image_size=context.image_size, seen_size=context.seen_size)
+    answer = read_boxes(text)
+    corners = (box.box for box in answer.boxes)
+    inside = all(x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height for x1, y1, x2, y2 in corners)
+    form = float(answer.well_formed and inside)
+    num_objects = max(_num_instances(context, len(true)), len(true))
+    if num_objects == 0:
+        right = _right_about_nothing(answer)
+        return {"format": form, "recall": right, "precision": right}
+    if not answer.boxes:
+        return {"format": form, "recall": 0.0, "precision": 0.0}
+    overlaps = [
+        overlap for _, _, overlap in _pairs(_placed(answer, context, space), true, labels_count=not as_in_paper)
+    ]
+    found = sum(overlap > rule.valid_from or (not as_in_paper and overlap == rule.valid_from) for overlap in overlaps)
+    earned = math.fsum(differentiate(overlap, rule.none_below, rule.full_from) for overlap in overlaps)
+    recall = differentiate(found / num_objects, rule.none_below, rule.full_from)
+    return {"format": form, "recall": recall, "precision": earned / answer.num_items}
+
+
+def _rule(phase: str | None, step: float, progress: float, given: dict[str, float]) -> Rule:
+    if phase is None:
+        _check_share(step, "step")
+        phase = "late" if step < 1 and progress >= step else "early"
+    if phase not in PHASES:
+        raise ValueError(f"phase is {phase!r}{did_you_mean(str(phase), PHASES)}")
+    if not given:
+        return PHASES[phase]
+    base = PHASES[phase]
+    rule = Rule(
+        valid_from=given.get("valid_from", base.valid_from),
+        none_below=given.get("none_below", base.none_below),
+        full_from=given.get("full_from", base.full_from),
+    )
+    for name, value in given.items():
+        _check_share(value, name)
+    if rule.none_below > rule.full_from:
+        problem = f"none_below is {rule.none_below} and full_from {rule.full_from} (phase {phase})"
+        raise ValueError(f"{problem}; give full_from at least none_below, both where the phase's do not fit")
+    return rule
+
+
+def _num_instances(context: RewardContext, num_listed: int) -> int:
+    number = context.truth.get("num_instances")
+    if number is None:
+        return num_listed
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ValueError(f"the truth's num_instances is {number!r}; give a whole number from 0, or leave it out")
+    return number
+
+
+def _asked_box(context: RewardContext) -> tuple[Box, Space] | None:
+    """The box that was asked for, and its frame."""
+    truth = context.truth
+    if truth.get("target") is not None:
+        [target] = true_boxes({"objects": [{"label": "", "box": truth["target"]}]}) or []
+        return target.box, "seen"
+    true, label = true_boxes(truth), truth.get("label")
+    if true is None:
+        return None
+    alike = [box for box in true if label is None or box.label == str(label).strip().lower()]
+    if len(alike) != 1:
+        problem = f"the truth has {len(alike)} objects to which rec_iou could refer"
+        raise ValueError(f'{problem}; give "target", or "objects" of which one has its "label"')
+    return alike[0].box, "original"
+
+
+def _only_box(text: str) -> Box | None:
+    """The box of an answer that is nothing but one box."""
+    try:
+        value = parse_json(text.removeprefix("```json").removesuffix("```"), "answer")
+    except RecordError:
+        return None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, dict):
+        if value.keys() - {"label"} != {"bbox_2d"}:
+            return None
+        value = value["bbox_2d"]
+    return as_box(value)
+
+
+def _check_form(form: str, known: Sequence[str]) -> None:
+    if form not in known:
+        raise ValueError(f"form is {form!r}{did_you_mean(str(form), known)}")
+
+
+def _check_share(value: float, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value!r}; give a number from 0 to 1")
