@@ -21,7 +21,7 @@ from sightline.config import (
     resolved_yaml,
     to_dict,
 )
-from sightline.config.schema import branches, kind_of
+from sightline.config.schema import branches, kinds_of
 from sightline.registry import catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -245,7 +245,11 @@ def test_a_mistake_in_an_override_is_one_line(overrides, line):
             BASE.replace("files:", "file:"),
             "data.file: unknown key; did you mean files? (and 1 more: data.files)",
         ),
-        (BASE.replace("kind: dpo, ", ""), "objective.kind: is missing; use one of sft, dpo"),
+        (
+            BASE.replace("kind: dpo, ", ""),
+            "objective.kind: is missing; use one of sft, dpo, grpo, dr_grpo, dapo, gspo, cispo, rloo, reinforce, "
+            "reinforce_pp, ppo",
+        ),
         (BASE.replace("name: tiny", ""), "name: is missing; give it a value"),
     ],
 )
@@ -320,7 +324,7 @@ def test_the_catalogue_and_the_schema_hold_the_same_names():
     kinds = {key: get_args(field.annotation) for key, field in recipe_keys() if key.endswith(".kind")}
     assert list(kinds["reference.kind"]) == ["auto", *catalogue()["reference"]]
     objective = next(field for key, field in recipe_keys() if key == "objective")
-    assert [kind_of(branch) for branch in branches(objective)] == catalogue()["objective"]
+    assert [kind for branch in branches(objective) for kind in kinds_of(branch)] == catalogue()["objective"]
 
 
 def test_reading_a_recipe_imports_nothing_heavy():
@@ -339,6 +343,8 @@ def values_of(annotation: Any) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(annotation))
     if get_origin(annotation) is tuple:
         return "list"
+    if get_origin(annotation) is dict:
+        return "options by name"
     if get_origin(annotation) is Annotated:
         return values_of(get_args(annotation)[0])
     words = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
@@ -349,12 +355,13 @@ def documented(key: str, field: FieldInfo) -> str:
     """The row of docs/recipes.md for a key."""
     if field.is_required():
         default = "required"
-    elif branches(field):
+    elif branches(field) and not isinstance(field.default, tuple):
         default = ""
     else:
         plain = list(field.default) if isinstance(field.default, tuple) else field.default
         default = f"`{yaml.safe_dump(plain, default_flow_style=True).split('...')[0].strip()}`"
-    values = "block" if branches(field) else values_of(field.annotation)
+    listed = isinstance(field.default, tuple)
+    values = ("list of blocks" if listed else "block") if branches(field) else values_of(field.annotation)
     return f"| `{key}` | {values} | {default} | {' '.join((field.description or '').split())} |"
 
 

@@ -20,7 +20,7 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_kill(tmp_path: Path) 
     said: list[str] = []
     bring_up(tmp_path / "once", seed=1, scale=SCALE, say=said.append)
     whole = weights(tmp_path / "once")
-    assert len(whole) == len(STAGES) and len(set(whole.values())) == len(STAGES)
+    assert len(whole) == len(set(whole.values())) == len(STAGES)
 
     for folder in sorted((tmp_path / "once").iterdir())[3:]:
         shutil.rmtree(folder)

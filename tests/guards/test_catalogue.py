@@ -2,8 +2,9 @@
 
 from typing import get_args
 
-from sightline.config.schema import EMBEDDED_MODELS, Recipe, Reference, branches, kind_of
-from sightline.registry import catalogue
+from sightline.config.schema import EMBEDDED_MODELS, Recipe, Reference, branches, kinds_of
+from sightline.registry import catalogue, registered
+from sightline.rewards.library import load_builtin
 from sightline.world.annotators import TASTES
 from sightline.world.scenes import SPLITS
 from sightline.world.tasks import TASKS
@@ -28,7 +29,14 @@ def test_embedded_models_are_those_that_ship():
 
 
 def test_objectives_are_the_variants_of_the_recipe():
-    assert catalogue()["objective"] == [kind_of(branch) for branch in branches(Recipe.model_fields["objective"])]
+    assert catalogue()["objective"] == [
+        kind for branch in branches(Recipe.model_fields["objective"]) for kind in kinds_of(branch)
+    ]
+
+
+def test_rewards_are_those_that_register():
+    load_builtin()
+    assert registered("reward") == sorted(catalogue()["reward"])
 
 
 def test_references_are_what_a_recipe_may_choose():

@@ -33,15 +33,16 @@ def test_going_on_from_a_checkpoint_is_bit_for_bit_going_on(train: str, tmp_path
     loaded = tiny_trained(train)
     engine = updated(tiny_engine(loaded), 0, 1)
     engine.bad_steps = 1
-    write_state(tmp_path, engine, loaded.trained(), {"feed": {"position": 7}})
+    write_state(tmp_path, engine, loaded.trained(), {"feed": {"position": 7}}, {"columns.x": torch.ones(2)})
     next_number = torch.rand(1)
     metrics = updated(engine, 2).update(preference_batch(seed=3))
 
     again = tiny_trained(train)
     other = tiny_engine(again)
-    facts = read_state(tmp_path, other, again.trained())
+    facts, feed = read_state(tmp_path, other, again.trained())
     assert torch.equal(torch.rand(1), next_number)
     assert facts == {"feed": {"position": 7}}
+    assert torch.equal(feed["columns.x"], torch.ones(2))
     assert (other.step, other.bad_steps) == (2, 1)
     assert updated(other, 2).update(preference_batch(seed=3)) == metrics
     wanted, found = tensors(engine, loaded), tensors(other, again)
@@ -51,22 +52,22 @@ def test_going_on_from_a_checkpoint_is_bit_for_bit_going_on(train: str, tmp_path
 
 def test_a_checkpoint_before_the_first_update_can_be_gone_on_from(train: str, tmp_path: Path):
     loaded = tiny_trained(train)
-    write_state(tmp_path, tiny_engine(loaded), loaded.trained(), {})
+    write_state(tmp_path, tiny_engine(loaded), loaded.trained(), {}, {})
     again = tiny_engine(loaded)
-    assert read_state(tmp_path, again, loaded.trained()) == {}
+    assert read_state(tmp_path, again, loaded.trained()) == ({}, {})
     assert again.step == 0
 
 
 def test_a_checkpoint_holds_safetensors_and_json_alone(tmp_path: Path):
     loaded = tiny_trained("lora")
-    write_state(tmp_path, updated(tiny_engine(loaded), 0), loaded.trained(), {})
+    write_state(tmp_path, updated(tiny_engine(loaded), 0), loaded.trained(), {}, {})
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
     assert set(load_file(tmp_path / WEIGHTS)) == set(loaded.trained())
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_a_name_that_is_odd(tmp_path: Path):
     loaded = tiny_trained("lora")
-    write_state(tmp_path, tiny_engine(loaded), loaded.trained(), {})
+    write_state(tmp_path, tiny_engine(loaded), loaded.trained(), {}, {})
     with pytest.raises(ValueError, match=r"does not fit the run's model: .* has the shape .*None"):
         read_weights(tmp_path, tiny_trained("full").trained())
 
@@ -81,7 +82,7 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path):
 
 def test_weights_alone_are_those_of_the_checkpoint(train: str, tmp_path: Path):
     loaded = tiny_trained(train)
-    write_state(tmp_path, updated(tiny_engine(loaded), 0), loaded.trained(), {})
+    write_state(tmp_path, updated(tiny_engine(loaded), 0), loaded.trained(), {}, {})
     again = tiny_trained(train)
     read_weights(tmp_path, again.trained())
     assert all(torch.equal(p, again.trained()[name]) for name, p in loaded.trained().items())

@@ -95,14 +95,14 @@ def test_a_feed_goes_on_from_its_kept_state_as_if_nothing_had_been(before: int):
         next(first)
     kept = json.loads(json.dumps(first.state()))
     again = feed(groups)
-    again.restore(kept)
+    again.restore(kept, {})
     assert [names(batch) for batch in again] == whole[before:]
 
 
 def test_a_state_of_other_data_is_refused():
     other = feed(tiny_groups(9)).state()
     with pytest.raises(ValueError, match="num_items 9 and this run has 10"):
-        feed(tiny_groups(10)).restore(other)
+        feed(tiny_groups(10)).restore(other, {})
 
 
 def test_a_feed_fills_the_reference_in():

@@ -82,9 +82,9 @@ def _text(abilities: Mapping[str, Abilities], seconds: Mapping[str, str], scenes
     ]
     lines += [
         "",
-        "Rebuilt from nothing by `sightline world build --out FOLDER`. The same seed gives the same bytes on one machine",
-        "(a test holds two scaled-down rebuilds to each other, one of them killed between two stages). Times are of two",
-        "x86-64 cores, shared with other work.",
+        "Rebuilt from nothing by `sightline world build --out FOLDER`. The same seed gives the same bytes on one",
+        "machine (a test holds two scaled-down rebuilds to each other, one of them killed between two stages). Times",
+        "are of two x86-64 cores, shared with other work.",
         "A drawn world shows mechanisms, not what a model of seven billion parameters will gain.",
         "",
     ]

@@ -1,7 +1,7 @@
 """From a recipe to a run: model, data, reference, feed and engine put together; and back from a run to its model."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,18 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from sightline.batch import Batch
+from sightline.batch import Batch, make_batch
 from sightline.build.progress import Say, Show, shown
+from sightline.build.rl import (
+    CREDIT_OPTIONS,
+    RunJudge,
+    judged_greedily,
+    learns_from_rewards,
+    make_run_critic,
+    make_watch,
+    rollout_feed,
+    sampler,
+)
 from sightline.config import Recipe, make_recipe, to_dict
 from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
@@ -33,6 +43,7 @@ from sightline.train.engine import Engine, TrainingStopped
 from sightline.train.feeds import GroupFeed, check_signals, group_batch, imitated, with_reference
 from sightline.train.loop import Plan, Run, resume_from_latest, run_loop
 from sightline.train.optim import make_optimiser, make_schedule
+from sightline.train.rollouts import RolloutFeed
 from sightline.train.trackers import open_trackers
 from sightline.train.verify import check_first_batch, save_batch
 from sightline.world.weights import resolve
@@ -88,18 +99,50 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     journal.skipped(_rows(data.skipped))
     if data.skipped:
         say(f"{len(data.skipped)} bad rows are left out; they are listed in {journal.folder / 'skipped.jsonl'}")
-    policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast)
+    policy = Policy(
+        loaded.model,
+        loaded.family,
+        autocast=loaded.autocast,
+        temperature=recipe.rollout.temperature if learns_from_rewards(recipe) else 1.0,
+        critic=make_run_critic(recipe, loaded),
+    )
     validation = read_data(recipe, recipe.data.validation_files, loaded)
     reference = _reference(recipe, policy, loaded, [data.groups, validation.groups], say)
-    run = _assemble(recipe, journal, loaded, policy, data, validation, reference)
-    run.show = show
-    step = resume_from_latest(run)
-    if step:
-        say(f"going on from step {step} of {run.plan.num_steps}")
-    elif recipe.train.check_first_batch:
-        say(check_first_batch(policy, _batches(data.groups[:1], recipe, None)[0]))
-    run_loop(run)
+    with _judge(recipe, journal, data, validation) as judge:
+        run = _assemble(recipe, journal, loaded, policy, data, validation, reference, judge)
+        run.show = show
+        if isinstance(run.feed, RolloutFeed) and recipe.monitors.action != "off":
+            run.watch, run.alarmed = make_watch(recipe, run.feed, say)
+        step = resume_from_latest(run)
+        if step:
+            say(f"going on from step {step} of {run.plan.num_steps}")
+        elif recipe.train.check_first_batch:
+            say(check_first_batch(policy, _first_batch(recipe, policy, data.groups)))
+        run_loop(run)
     say(f"report: {write_run_report(journal.folder)}")
+
+
+@contextmanager
+def _judge(recipe: Recipe, journal: Journal, data: Data, validation: Data) -> Iterator[RunJudge | None]:
+    """The processes that judge answers, for as long as the run needs them."""
+    if not learns_from_rewards(recipe):
+        yield None
+        return
+    readers = {group.prompt.id: inputs for group, inputs in (*data.groups, *validation.groups)}
+    judge = RunJudge(recipe, readers, journal)
+    try:
+        yield judge
+    finally:
+        judge.close()
+
+
+def _first_batch(recipe: Recipe, policy: Policy, groups: list[tuple[Group, Inputs]]) -> Batch:
+    """One group to hold the forward to its plain twin with; sampled answers when the data has none."""
+    if not learns_from_rewards(recipe):
+        return _batches(groups[:1], recipe, None)[0]
+    prompt = groups[0][1].prompt(groups[0][0].prompt)
+    answers = sampler(recipe, policy, groups[0][1])([prompt], num=2, seed=recipe.seed)[0]
+    return make_batch([prompt], [[answer.token_ids or () for answer in answers]])
 
 
 def load_for_training(recipe: Recipe) -> Loaded:
@@ -217,8 +260,12 @@ def _check_lengths(recipe: Recipe, inputs: Inputs, group: Group) -> None:
 
 
 def make_objective(recipe: Recipe) -> Objective:
-    """The recipe's objective with its options."""
-    options = recipe.objective.model_dump(exclude={"kind"})
+    """The recipe's objective with its options; what is null is left to the objective."""
+    options = recipe.objective.model_dump(exclude={"kind", *CREDIT_OPTIONS}, exclude_none=True)
+    if recipe.objective.kind in ("dr_grpo", "rloo", "reinforce"):
+        options["max_length"] = recipe.rollout.max_tokens
+    if options.get("value_clip") == 0:
+        options["value_clip"] = None
     return find("objective", recipe.objective.kind)(**options)
 
 
@@ -248,6 +295,8 @@ def _reference(
     kind = recipe.reference.kind
     if kind == "none":
         return None
+    if kind == "cached" and learns_from_rewards(recipe):
+        raise ValueError("reference.kind: cached knows no answers before they are sampled; use copy")
     if kind == "adapter_off":
         return adapter_off(policy, loaded)
     if kind == "copy":
@@ -272,6 +321,7 @@ def _assemble(
     data: Data,
     validation: Data,
     reference: Callable[[Batch], Tensor] | None,
+    judge: RunJudge | None,
 ) -> Run:
     rank, world_size = rank_and_size()
     settings, optim = recipe.train, recipe.optim
@@ -283,7 +333,9 @@ def _assemble(
         rank=rank,
         world_size=world_size,
     )
-    num_steps = settings.steps or stream.num_batches or 0
+    passes = recipe.rollout.passes if judge is not None else 1
+    num_steps = settings.steps or passes * (stream.num_batches or 0)
+    critic = {} if policy.critic is None else policy.critic.trained()
     engine = Engine(
         policy=policy,
         objective=make_objective(recipe),
@@ -293,6 +345,8 @@ def _assemble(
             betas=optim.betas,
             epsilon=optim.epsilon,
             weight_decay=optim.weight_decay,
+            beside=critic.values(),
+            beside_scale=(recipe.critic.learning_rate or 10 * optim.learning_rate) / optim.learning_rate,
         ),
         schedule=make_schedule(
             optim.schedule,
@@ -306,9 +360,11 @@ def _assemble(
     )
     run = Run(
         engine=engine,
-        feed=GroupFeed(data.groups, stream, _batch_maker(recipe.objective.kind), reference),
+        feed=GroupFeed(data.groups, stream, _batch_maker(recipe.objective.kind), reference)
+        if judge is None
+        else rollout_feed(recipe, data.groups, policy, judge, reference, num_steps),
         journal=journal,
-        trained=loaded.trained(),
+        trained=loaded.trained() | critic,
         plan=Plan(
             num_steps=num_steps,
             save_every=settings.save_every,
@@ -318,7 +374,9 @@ def _assemble(
         ),
         trackers=open_trackers(recipe.tracking, folder=journal.folder, run=recipe.name, recipe=to_dict(recipe)),
     )
-    if validation.groups:
+    if validation.groups and judge is not None:
+        run.evaluate = lambda: judged_greedily(policy, validation.groups, judge, max_tokens=recipe.rollout.max_tokens)
+    elif validation.groups:
         run.evaluate = lambda: engine.measure(_batches(validation.groups, recipe, reference))
     if settings.samples > 0 and rank == 0:
         run.sample = lambda: _samples(policy, (validation.groups or data.groups)[: settings.samples])

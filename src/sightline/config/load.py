@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from sightline.config.mistakes import ConfigError, first_mistake
+from sightline.config.rl import PolicyGradient
 from sightline.config.schema import Recipe
 from sightline.registry import did_you_mean
 
@@ -220,6 +221,7 @@ def _fill_in(recipe: Recipe) -> Recipe:
         train = train.model_copy(update={"epochs": 1.0})
     if train.evaluate_every is None and recipe.data.validation_files:
         train = train.model_copy(update={"evaluate_every": train.save_every})
+    _check_rewards(recipe)
     kind = _reference_kind(recipe)
     if recipe.reference.cache is not None and kind != "cached":
         raise _Contradiction("reference.cache", f"is only used by kind cached, and the kind is {kind}; remove one")
@@ -228,22 +230,60 @@ def _fill_in(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"out": out, "train": train, "reference": reference})
 
 
+def _check_rewards(recipe: Recipe) -> None:
+    """Rewards are there exactly when something learns from them, and groups hold something to compare."""
+    objective, rollout = recipe.objective, recipe.rollout
+    if not isinstance(objective, PolicyGradient):
+        if recipe.rewards:
+            raise _Contradiction("rewards", f"are not read by {objective.kind}; remove them, or use kind: grpo")
+        return
+    if not recipe.rewards:
+        raise _Contradiction(
+            "rewards", f"are missing, and {objective.kind} learns from nothing else; list at least one"
+        )
+    within_groups = objective.kind not in ("reinforce", "reinforce_pp", "ppo")
+    if within_groups and rollout.group_size == 1:
+        sentence = f"is 1, but {objective.kind} compares the answers of a group; use 2 or more, or kind: reinforce"
+        raise _Contradiction("rollout.group_size", sentence)
+    if rollout.prompts is not None and rollout.prompts % recipe.train.groups_per_step:
+        raise _Contradiction(
+            "rollout.prompts", f"is {rollout.prompts}; give a multiple of train.groups_per_step, or leave it out"
+        )
+    if rollout.combine != "sum" and objective.kl_in_reward > 0:
+        raise _Contradiction(
+            "objective.kl_in_reward", "has no sum to be taken off with combine: normalise_then_sum; use kl_weight"
+        )
+    if rollout.combine != "sum" and any(entry.gate is not None for entry in recipe.rewards):
+        raise _Contradiction("rollout.combine", "is normalise_then_sum, which leaves no sum to gate; remove the gates")
+
+
 def _reference_kind(recipe: Recipe) -> str:
     kind, model = recipe.reference.kind, recipe.model
     beside = [key for key in ("train_tower", "train_projector") if vars(model)[key]]
     only_adapters = model.train == "lora" and not beside
-    if recipe.objective.kind == "sft":
+    objective = recipe.objective
+    from_rewards = isinstance(objective, PolicyGradient)
+    compares = objective.kl_weight > 0 or objective.kl_in_reward > 0 if from_rewards else objective.kind == "dpo"
+    if not compares:
         if kind not in ("auto", "none"):
-            raise _Contradiction("reference.kind", f"is {kind}, but sft compares with nothing; set it to auto")
+            why = (
+                "without kl_weight and kl_in_reward nothing is compared"
+                if from_rewards
+                else "sft compares with nothing"
+            )
+            raise _Contradiction("reference.kind", f"is {kind}, but {why}; set it to auto")
         return "none"
     if kind == "none":
-        raise _Contradiction("reference.kind", "is none, but dpo compares with a reference; use auto")
+        raise _Contradiction("reference.kind", f"is none, but {objective.kind} compares with a reference; use auto")
+    if kind == "cached" and from_rewards:
+        raise _Contradiction("reference.kind", "is cached, but answers are sampled during the run; use auto or copy")
     if kind == "adapter_off" and not only_adapters:
         trained = f"model.{beside[0]} is true" if beside else "model.train is full"
-        sentence = f"is adapter_off, but {trained}, so switching it off does not give the start; use cached"
+        cure = "copy" if from_rewards else "cached"
+        sentence = f"is adapter_off, but {trained}, so switching it off does not give the start; use {cure}"
         raise _Contradiction("reference.kind", sentence)
     if kind == "auto":
-        return "adapter_off" if only_adapters else "cached"
+        return "adapter_off" if only_adapters else "copy" if from_rewards else "cached"
     return kind
 
 

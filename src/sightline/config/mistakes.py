@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from sightline.config.schema import Recipe, branches, kind_of, recipe_keys
+from sightline.config.schema import Recipe, branches, kinds_of, recipe_keys
 from sightline.registry import did_you_mean
 
 _WANTED = {
@@ -57,7 +57,7 @@ def _follow(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], type[Base
     block: type[BaseModel] = Recipe
     choices: list[type[BaseModel]] = []
     for part in location:
-        chosen = [choice for choice in choices if kind_of(choice) == part]
+        chosen = [choice for choice in choices if part in kinds_of(choice)]
         choices = []
         if chosen:
             block = chosen[0]
@@ -75,7 +75,8 @@ def _sentence(details: ErrorDetails, path: tuple[str, ...], block: type[BaseMode
     if kind == "missing":
         return "is missing; give it a value"
     if kind == "union_tag_not_found":
-        return f"is missing; use one of {', '.join(map(kind_of, branches(block.model_fields[path[-2]])))}"
+        known = [name for branch in branches(block.model_fields[path[-2]]) for name in kinds_of(branch)]
+        return f"is missing; use one of {', '.join(known)}"
     if kind == "union_tag_invalid":
         return _no_choice(context["tag"], context["expected_tags"])
     if kind == "literal_error":
@@ -103,7 +104,8 @@ def _cure_for_key(path: tuple[str, ...], block: type[BaseModel]) -> str:
     cure = did_you_mean(path[-1], block.model_fields)
     elsewhere = [key for key, _ in recipe_keys() if key.rpartition(".")[2] == path[-1]]
     if ".".join(path) in elsewhere:
-        return f" for kind {kind_of(block)}; remove it, or change the kind"
+        kinds = kinds_of(block)
+        return f" for {f'kind {kinds[0]}' if len(kinds) == 1 else 'this kind'}; remove it, or change the kind"
     return cure if "did you mean" in cure or not elsewhere else f"; did you mean {elsewhere[0]}?"
 
 

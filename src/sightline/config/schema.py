@@ -5,31 +5,16 @@ Knows nothing of files and command lines, nor of what the values do.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from sightline.config.rl import Critic, Monitors, PolicyGradient, RewardEntry, Rollout
+from sightline.config.values import STRICT, BelowHalf, BelowOne, Count, NotNegative, Positive, Share, Whole
 from sightline.registry import did_you_mean
 
-STRICT = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 EMBEDDED_MODELS = ("world:base", "world:ceiling")
-
-
-def _no_truth_value(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError(f"is {str(value).lower()}; give a number")
-    return value
-
-
-_Number = BeforeValidator(_no_truth_value)
-Count = Annotated[int, Field(gt=0), _Number]
-Whole = Annotated[int, Field(ge=0), _Number]
-Positive = Annotated[float, Field(gt=0), _Number]
-NotNegative = Annotated[float, Field(ge=0), _Number]
-Share = Annotated[float, Field(ge=0, le=1), _Number]
-BelowOne = Annotated[float, Field(ge=0, lt=1), _Number]
-BelowHalf = Annotated[float, Field(ge=0, lt=0.5), _Number]
 
 
 class Lora(BaseModel):
@@ -158,7 +143,7 @@ class Dpo(BaseModel):
     """Divide each answer's log-probability by its number of tokens, so that length alone wins nothing."""
 
 
-Objective = Annotated[Sft | Dpo, Field(discriminator="kind")]
+Objective = Annotated[Sft | Dpo | PolicyGradient, Field(discriminator="kind")]
 
 
 class Reference(BaseModel):
@@ -247,10 +232,18 @@ class Recipe(BaseModel):
     """What it learns from."""
     objective: Objective
     """What it learns; the other keys of the block depend on `objective.kind`."""
+    rewards: tuple[RewardEntry, ...] = ()
+    """What sampled answers are worth; for objectives that learn from rewards, which need at least one."""
+    rollout: Rollout = Rollout()
+    """How answers are sampled and judged; for objectives that learn from rewards."""
     reference: Reference = Reference()
     """The model that the policy is compared with."""
     optim: Optim = Optim()
     """AdamW and its schedule."""
+    critic: Critic = Critic()
+    """Who values the states before each token; for objective.kind ppo."""
+    monitors: Monitors = Monitors()
+    """What is watched while a run learns from rewards."""
     train: Train = Train()
     """How long, in what portions, and what is kept."""
     tracking: tuple[Literal["tensorboard", "wandb"], ...] = ()
@@ -258,14 +251,15 @@ class Recipe(BaseModel):
 
 
 def branches(field: FieldInfo) -> list[type[BaseModel]]:
-    """The blocks that a field may hold: none for a plain value, several for a union by `kind`."""
-    options = get_args(field.annotation) if field.discriminator else (field.annotation,)
+    """The blocks that a field may hold: none for a plain value, one for a list of blocks, several for a union."""
+    listed = get_origin(field.annotation) is tuple
+    options = get_args(field.annotation) if field.discriminator or listed else (field.annotation,)
     return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
 
 
-def kind_of(branch: type[BaseModel]) -> str:
-    """The value of `kind` that chooses this block of a union."""
-    return get_args(branch.model_fields["kind"].annotation)[0]
+def kinds_of(branch: type[BaseModel]) -> tuple[str, ...]:
+    """The values of `kind` that choose this block of a union."""
+    return get_args(branch.model_fields["kind"].annotation)
 
 
 def recipe_keys(block: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

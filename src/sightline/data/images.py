@@ -87,7 +87,7 @@ class ImageStore:
         if image.data is not None:
             self._check_bytes(len(image.data), _name(image))
             return image.data
-        path = self._locate(image)
+        path = self.locate(image)
         try:
             with path.open("rb") as file:
                 data = file.read(self._max_bytes + 1)  # one more: the file may have grown since it was measured
@@ -131,7 +131,8 @@ class ImageStore:
             "save it with 8 or 16 bits",
         )
 
-    def _locate(self, image: Image) -> Path:
+    def locate(self, image: Image) -> Path:
+        """The file of an image that is given by path, confined to the root."""
         assert image.path is not None
         name = _name(image)
         if self._root is None:

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from sightline.batch import Batch, Scores
 from sightline.models.attention import PLANNED, AttentionPlan, TreePlan, attention_of
 from sightline.models.families import Family
+from sightline.models.heads import Critic
 from sightline.models.layout import Layout, pack
 from sightline.models.vision import Vision
 
@@ -34,6 +35,7 @@ class Policy:
         temperature: float = 1.0,
         keep_feature_bytes: int = 2**30,
         keep_batch: int = 1,
+        critic: Critic | None = None,
     ) -> None:
         """Images whose features are kept are encoded `keep_batch` at a time; 1 makes features independent of company,
         which bit-for-bit resume needs, more is faster when nothing is trained."""
@@ -41,21 +43,28 @@ class Policy:
         self.family = family
         self.vision = Vision(model, family, keep_bytes=keep_feature_bytes, keep_batch=keep_batch)
         self.autocast = autocast
+        self.critic = critic
         self._temperature = temperature
         banned = torch.zeros(family.head(model).weight.shape[0], dtype=torch.bool)  # type: ignore[union-attr]
         banned[list(family.media_tokens(model.config))] = True
         self._banned = banned
 
     def score(self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"})) -> Scores:
-        """What is wanted ("logprobs", "entropy") of every scored answer token, prompt and image once."""
+        """What is wanted ("logprobs", "entropy", "values") of every scored answer token, prompt and image once."""
         if batch.num_answers == 0:  # a process may have no groups in a step
             nothing = torch.zeros(batch.tokens.shape, device=next(self.model.parameters()).device)
-            return Scores(logprobs=nothing, entropy=nothing if "entropy" in want else None)
+            given = {name: nothing if name in want else None for name in ("entropy", "values")}
+            return Scores(logprobs=nothing, **given)
         layout = self.lay_out(batch)
         with self.precision():
-            hidden = self.run(self.embed(layout, batch), layout.positions, TreePlan(layout=layout))
-            states = hidden[layout.predicting[batch.mask.to(hidden.device)]]
-            return self._read(states, batch, want)
+            embeddings, plan = self.embed(layout, batch), TreePlan(layout=layout)
+            scored = layout.predicting[batch.mask.to(embeddings.device)]
+            states = self.run(embeddings, layout.positions, plan)[scored]
+            critic_states = states
+            if "values" in want and self.critic is not None and self.critic.model is not None:
+                own = self.embed(layout, batch, model=self.critic.model)
+                critic_states = self.run(own, layout.positions, plan, model=self.critic.model)[scored]
+            return self._read(states, critic_states, batch, want)
 
     def score_plain(
         self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"}), kernel: str = "sdpa"
@@ -66,25 +75,34 @@ class Policy:
         images = [image.load() for row in batch.group.tolist() for image in batch.prompts[row].images]
         pixels = torch.stack(images).to(device) if images else None
         config = self.family.language_model(self.model).config
-        with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type]
-            hidden = self.model.model(
+        rows = torch.arange(batch.num_answers)[:, None].expand_as(predicting)
+
+        def states_of(model: Any) -> Tensor:
+            hidden = model.model(
                 input_ids=ids.to(device),
                 attention_mask=attention.to(device),
                 pixel_values=pixels,
                 use_cache=False,
             ).last_hidden_state
-            rows = torch.arange(batch.num_answers)[:, None].expand_as(predicting)
-            states = hidden[rows[batch.mask], predicting[batch.mask]]
-            return self._read(states, batch, want)
+            return hidden[rows[batch.mask], predicting[batch.mask]]
+
+        with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type]
+            states = critic_states = states_of(self.model)
+        if "values" in want and self.critic is not None and self.critic.model is not None:
+            config = self.family.language_model(self.critic.model).config
+            with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type]
+                critic_states = states_of(self.critic.model)
+        with self.precision():
+            return self._read(states, critic_states, batch, want)
 
     def lay_out(self, batch: Batch) -> Layout:
         """The packed layout of a batch, where the model is."""
         layout = pack(batch, image_token=self.family.image_token(self.model.config))
         return layout.to(next(self.model.parameters()).device)
 
-    def run(self, embeddings: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
-        """Hidden states [L, width] of one packed sequence that attends by a plan."""
-        language_model = self.family.language_model(self.model)
+    def run(self, embeddings: Tensor, positions: Tensor, plan: AttentionPlan, *, model: Any | None = None) -> Tensor:
+        """Hidden states [L, width] of one packed sequence that attends by a plan; of the critic's model if given."""
+        language_model = self.family.language_model(self.model if model is None else model)
         with attention_of(language_model.config, PLANNED):  # type: ignore[arg-type]
             return language_model(
                 inputs_embeds=embeddings[None],
@@ -98,9 +116,10 @@ class Policy:
         logits = self.family.head(self.model)(states).float() / temperature
         return logits.masked_fill(self._banned.to(states.device), float("-inf"))
 
-    def embed(self, layout: Layout, batch: Batch) -> Tensor:
-        """Input embeddings of the packed sequence with the images' features in their places."""
-        table = self.family.language_model(self.model).get_input_embeddings()  # type: ignore[operator]
+    def embed(self, layout: Layout, batch: Batch, *, model: Any | None = None) -> Tensor:
+        """Input embeddings of the packed sequence with the images' features, the policy's, in their places."""
+        language_model = self.family.language_model(self.model if model is None else model)
+        table = language_model.get_input_embeddings()  # type: ignore[operator]
         embeddings = table(layout.tokens)
         features = self.vision.features([image for prompt in batch.prompts for image in prompt.images])
         if not layout.images:
@@ -116,7 +135,7 @@ class Policy:
         with torch.autocast(device, self.autocast) if self.autocast is not None else nullcontext():
             yield
 
-    def _read(self, states: Tensor, batch: Batch, want: frozenset[str]) -> Scores:
+    def _read(self, states: Tensor, critic_states: Tensor, batch: Batch, want: frozenset[str]) -> Scores:
         targets = batch.tokens[batch.mask].to(states.device)
         head = self.family.head(self.model)
         logprobs, entropy = read_tokens(
@@ -125,6 +144,7 @@ class Policy:
         return Scores(
             logprobs=_spread(logprobs, batch.mask),
             entropy=None if entropy is None else _spread(entropy, batch.mask),
+            values=_spread(self.critic.head(critic_states), batch.mask) if "values" in want and self.critic else None,
         )
 
 

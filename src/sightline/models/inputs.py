@@ -7,7 +7,7 @@ too long is refused where lengths are checked.
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,8 @@ class Inputs:
     """Hash of everything that decides how a picture becomes pixels."""
     num_tokens: dict[str, int] = field(default_factory=dict, init=False)
     """Placeholder tokens of each image that was seen, by key, so that a picture is opened only to be encoded."""
+    known_sizes: dict[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict, init=False)
+    """Sizes of each image whose sizes were asked for, by key."""
 
     def __post_init__(self) -> None:
         """Hash the settings once."""
@@ -102,6 +104,14 @@ class Inputs:
             self.num_tokens[key] = self.family.num_image_tokens(self.processor, load())
         return ImageInput(key=key, num_tokens=self.num_tokens[key], load=load)
 
+    def sizes(self, image: Image) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Width and height of the picture as stored, and as the model sees it."""
+        key = f"{self.store.key(image)}-{self.settings_hash}"
+        if key not in self.known_sizes:
+            pixels = self._loader(image)()
+            self.known_sizes[key] = (self.store.size(image), (int(pixels.shape[-1]), int(pixels.shape[-2])))
+        return self.known_sizes[key]
+
     def answer(self, completion: Completion) -> tuple[int, ...]:
         """The answer's tokens: as sampled when they were kept, else of its text with the end of turn."""
         ids = completion.token_ids
@@ -114,7 +124,7 @@ class Inputs:
             raise RecordError("completions", "an answer spells the image token", "remove it from the answer")
         return ids
 
-    def text(self, ids: list[int] | tuple[int, ...]) -> str:
+    def text(self, ids: Sequence[int]) -> str:
         """The text of an answer's tokens, without the end of turn."""
         shown = [token for token in ids if token != self.end_of_turn]
         return self.processor.tokenizer.decode(shown, skip_special_tokens=True)

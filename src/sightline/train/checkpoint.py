@@ -15,25 +15,37 @@ from torch import Tensor, nn
 
 from sightline.train.engine import Engine
 
-WEIGHTS, OPTIMISER, RANDOM, STATE = (
+WEIGHTS, OPTIMISER, RANDOM, FEED, STATE = (
     "weights.safetensors",
     "optimiser.safetensors",
     "random.safetensors",
+    "feed.safetensors",
     "state.json",
 )
 
 
-def write_state(folder: Path, engine: Engine, trained: Mapping[str, nn.Parameter], facts: Mapping[str, Any]) -> None:
-    """Fill a checkpoint folder; `facts` are plain JSON (the feed's position, the best validation so far)."""
+def write_state(
+    folder: Path,
+    engine: Engine,
+    trained: Mapping[str, nn.Parameter],
+    facts: Mapping[str, Any],
+    feed: Mapping[str, Tensor],
+) -> None:
+    """Fill a checkpoint folder; `facts` are plain JSON (the feed's position, the best validation so far), `feed` are
+    the tensors of a rollout that is not used up."""
     save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, folder / WEIGHTS)
     save_file(_optimiser_tensors(engine, trained), folder / OPTIMISER)
     save_file({"torch": torch.get_rng_state()}, folder / RANDOM)
+    if feed:
+        save_file({name: value.contiguous() for name, value in feed.items()}, folder / FEED)
     state = {"step": engine.step, "bad_steps": engine.bad_steps, "facts": dict(facts)}
     (folder / STATE).write_text(json.dumps(state, indent=1))
 
 
-def read_state(folder: Path, engine: Engine, trained: Mapping[str, nn.Parameter]) -> dict[str, Any]:
-    """Put engine, weights and random state where the checkpoint left them; returns its facts."""
+def read_state(
+    folder: Path, engine: Engine, trained: Mapping[str, nn.Parameter]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Put engine, weights and random state where the checkpoint left them; returns its facts and the feed's tensors."""
     read_weights(folder, trained)
     tensors = load_file(folder / OPTIMISER)
     for name, parameter in trained.items():
@@ -46,7 +58,7 @@ def read_state(folder: Path, engine: Engine, trained: Mapping[str, nn.Parameter]
     torch.set_rng_state(load_file(folder / RANDOM)["torch"])
     state = json.loads((folder / STATE).read_text())
     engine.step, engine.bad_steps = state["step"], state["bad_steps"]
-    return state["facts"]
+    return state["facts"], load_file(folder / FEED) if (folder / FEED).exists() else {}
 
 
 def read_weights(folder: Path, trained: Mapping[str, nn.Parameter]) -> None:

@@ -5,6 +5,7 @@ same gradient, because totals are divided by counts of the whole step.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -52,8 +53,10 @@ class Engine:
     def update(self, batch: Batch) -> dict[str, float]:
         """One step on the batch; returns its metrics."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.schedule(self.step)
+            group["lr"] = self.schedule(self.step) * group.get("scale", 1.0)
+        began = time.monotonic()
         totals, counts = self.accumulate(batch)
+        seconds = time.monotonic() - began
         parameters = self.parameters()
         sum_gradients(parameters)
         norm = gradient_norm(parameters)
@@ -61,6 +64,7 @@ class Engine:
         loss = self._loss(metrics)
         metrics |= {
             "loss/total": loss,
+            "time/model_seconds": seconds,
             "optim/grad_norm": norm,
             "optim/learning_rate": self.schedule(self.step),
         }

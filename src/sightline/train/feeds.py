@@ -96,7 +96,15 @@ class GroupFeed(Generic[Row]):
         """Where it stands, as plain JSON."""
         return dict(self._stream.state())
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def tensors(self) -> dict[str, Tensor]:
+        """None: everything is on disk already."""
+        return {}
+
+    def metrics(self) -> dict[str, float]:
+        """None: what is on disk does not change."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Go on from a state."""
         self._stream.restore(state)
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.batch import Batch
 from sightline.journal import Journal, step_of
+from sightline.objectives.values import explained_variance_of
 from sightline.train.checkpoint import read_state, write_state
 from sightline.train.distributed import rank_and_size
 from sightline.train.engine import Engine
+from sightline.train.monitors import Alarm, Watch
 from sightline.train.trackers import Track
 
 
@@ -30,7 +32,15 @@ class Feed(Protocol):
         """Where it stands, as plain JSON."""
         ...
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def tensors(self) -> dict[str, Tensor]:
+        """What belongs to the state and is no plain JSON."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Facts about how the last batch came about."""
+        ...
+
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Go on from a state."""
         ...
 
@@ -73,6 +83,10 @@ class Run:
     """Where metrics go besides."""
     show: Callable[[int, int, Mapping[str, float]], None] = lambda step, num_steps, metrics: None
     """Tells a person how it goes: step, steps in all, metrics."""
+    watch: Watch | None = None
+    """Looks at the metrics for signs that the run goes wrong."""
+    alarmed: Callable[[Alarm], None] = lambda alarm: None
+    """Told of an alarm after a checkpoint was written; may raise TrainingStopped."""
     best_step: int | None = None
     """Step whose validation loss was lowest."""
     best_loss: float = math.inf
@@ -88,12 +102,14 @@ def resume_from_latest(run: Run) -> int:
         run.journal.rewind(-1)
         return 0
     run.journal.verify(latest)
-    facts = read_state(latest, run.engine, run.trained)
-    run.feed.restore(facts["feed"])
+    facts, tensors = read_state(latest, run.engine, run.trained)
+    run.feed.restore(facts["feed"], tensors)
     run.best_step, run.best_loss = (
         facts["best_step"],
         math.inf if facts["best_loss"] is None else facts["best_loss"],
     )
+    if run.watch is not None:
+        run.watch.restore(facts["watch"])
     run.journal.rewind(step_of(latest))
     return run.engine.step
 
@@ -113,7 +129,9 @@ def run_loop(run: Run) -> None:
 
 def _one_step(run: Run) -> None:
     began = time.monotonic()
-    metrics = run.engine.update(next(run.feed))
+    batch = next(run.feed)
+    metrics = run.engine.update(batch) | run.feed.metrics()
+    learned = time.monotonic() - began
     step, plan = run.engine.step, run.plan
     last = step == plan.num_steps
     best = False
@@ -123,15 +141,22 @@ def _one_step(run: Run) -> None:
         if found["loss/total"] < run.best_loss:
             run.best_step, run.best_loss, best = step, found["loss/total"], True
     seconds = time.monotonic() - began
+    at_model = sum(metrics.get(f"time/{part}_seconds", 0.0) for part in ("model", "sample", "credit"))
     timed = metrics | {
         "time/step_seconds": seconds,
+        "time/outside_model": 1 - at_model / learned,
         "time/tokens_per_second": metrics["batch/tokens"] / seconds,
     }
+    if "value/error" in metrics:
+        timed["value/explained"] = explained_variance_of(metrics)
     if step % plan.log_every == 0 or last or best:
         _log(run, timed)
     run.show(step, plan.num_steps, timed)
-    if step % plan.save_every == 0 or last or best:
+    alarms = [] if run.watch is None else run.watch.look(step, timed)
+    if step % plan.save_every == 0 or last or best or alarms:
         _save(run)
+    for alarm in alarms:
+        run.alarmed(alarm)
 
 
 def _log(run: Run, metrics: Mapping[str, float]) -> None:
@@ -150,7 +175,10 @@ def _save(run: Run) -> None:
         run.journal.samples(step, run.sample())
     best = None if math.isinf(run.best_loss) else run.best_loss
     facts = {"feed": run.feed.state(), "best_step": run.best_step, "best_loss": best}
-    run.journal.write_checkpoint(step, lambda folder: write_state(folder, run.engine, run.trained, facts))
+    if run.watch is not None:
+        facts["watch"] = run.watch.state()
+    tensors = run.feed.tensors()
+    run.journal.write_checkpoint(step, lambda folder: write_state(folder, run.engine, run.trained, facts, tensors))
     run.journal.prune(run.plan.keep_checkpoints, run.best_step)
 
 

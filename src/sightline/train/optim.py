@@ -16,14 +16,20 @@ def make_optimiser(
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
     weight_decay: float = 0.0,
+    beside: Iterable[nn.Parameter] = (),
+    beside_scale: float = 1.0,
 ) -> torch.optim.AdamW:
-    """AdamW; weight decay falls on matrices only, not on biases and norms."""
+    """AdamW; weight decay falls on matrices only, not on biases and norms.
+
+    The parameters `beside` (a critic's) learn at `beside_scale` times the rate of the others.
+    """
     trained = [p for p in parameters if p.requires_grad]
     if not trained:
         raise ValueError("nothing is trained: every parameter is frozen; set model.train or unfreeze a part")
     groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in some if (p.dim() >= 2) == matrices], "weight_decay": decay, "scale": scale}
+        for some, scale in ((trained, 1.0), (list(beside), beside_scale))
+        for matrices, decay in ((True, weight_decay), (False, 0.0))
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=betas, eps=epsilon)
 

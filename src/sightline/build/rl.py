@@ -1,0 +1,327 @@
+"""What a run that learns from rewards has besides a run on data: sampler, judge, credit, critic, and their feed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from sightline.batch import Batch, PromptTokens
+from sightline.config import Recipe
+from sightline.data.stream import Stream
+from sightline.journal import Journal
+from sightline.models.forward import Policy
+from sightline.models.heads import Critic, make_critic
+from sightline.models.inputs import Inputs
+from sightline.models.load import Loaded
+from sightline.models.sampler import SamplingParams, sample
+from sightline.records import Completion, Group, Prompt
+from sightline.registry import did_you_mean
+from sightline.rewards.contract import Judged, RewardContext
+from sightline.rewards.curriculum import Curriculum
+from sightline.rewards.judging import FACTORY, compose, make_judge
+from sightline.rewards.pool import Call, RewardPool
+from sightline.train.credit import Credit
+from sightline.train.distributed import rank_and_size
+from sightline.train.engine import TrainingStopped
+from sightline.train.monitors import Alarm, Bounds, Watch
+from sightline.train.rollouts import RolloutFeed, RolloutPlan
+
+DEFAULT_RULES = {
+    "grpo": "grpo",
+    "dr_grpo": "dr_grpo",
+    "dapo": "grpo",
+    "gspo": "grpo",
+    "cispo": "grpo",
+    "rloo": "rloo",
+    "reinforce": "reinforce",
+    "reinforce_pp": "reinforce_pp",
+    "ppo": "gae",
+}
+CREDIT_OPTIONS = ("advantage", "kl_in_reward", "discount", "gae_lambda")
+"""Keys of the objective's block that the feed reads, not the loss."""
+MAX_KEPT_FAILURES = 100
+Row = tuple[Group, Inputs]
+
+
+def learns_from_rewards(recipe: Recipe) -> bool:
+    """Whether the recipe's objective samples answers and judges them."""
+    return recipe.objective.kind in DEFAULT_RULES
+
+
+class RunJudge:
+    """The recipe's rewards over prompts and answers. State: where its curriculum stands."""
+
+    def __init__(self, recipe: Recipe, readers: Mapping[str, Inputs], journal: Journal) -> None:
+        """`readers` by prompt id know the pictures' sizes; failures of rewards go into the journal."""
+        entries = [entry.model_dump() for entry in recipe.rewards]
+        self._readers = readers
+        self._max_tokens = recipe.rollout.max_tokens
+        self._curriculum: Curriculum = compose(entries).curriculum()
+        held_out = [entry.model_dump() for entry in recipe.monitors.held_out]
+        self._held_out = make_judge(held_out) if held_out else None
+        settings = recipe.rollout
+        self._pool = RewardPool(
+            FACTORY,
+            {"entries": entries},
+            num_workers=settings.reward_workers,
+            timeout=settings.reward_timeout,
+            on_error=settings.on_reward_error,
+            report=lambda call, problem: _keep_failure(journal, call, problem),
+        )
+
+    def __call__(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[tuple[Completion, ...]],
+        *,
+        progress: float,
+        observe: bool = True,
+    ) -> list[tuple[Judged, ...]]:
+        """What the rewards say of every answer; then the curriculum sees what was reached."""
+        found = self._pool(self._calls(prompts, answers, progress, self._curriculum.values(progress)))
+        groups: list[tuple[Judged, ...]] = []
+        for group in answers:
+            start = sum(map(len, groups))
+            groups.append(tuple(found[start : start + len(group)]))
+            if observe:
+                self._curriculum.observe(_measures(groups[-1]))
+        if observe and (unknown := self._curriculum.unmeasured()):
+            measured = sorted({name for group in groups for name in _measures(group)})
+            problem = f"rewards: a schedule follows the skill {unknown[0]!r}, which no reward measures"
+            raise ValueError(f"{problem}{did_you_mean(unknown[0], measured)}")
+        return groups
+
+    def measure(self, prompts: Sequence[Prompt], answers: Sequence[tuple[Completion, ...]]) -> list[float]:
+        """The held-out measure of every answer that has one."""
+        if self._held_out is None:
+            return []
+        found = [self._held_out(call) for call in self._calls(prompts, answers, 1.0, {})]
+        return [score.value for score in found if score is not None]
+
+    def facts(self, progress: float) -> dict[str, float]:
+        """Scheduled options that are numbers, for the log."""
+        found = self._curriculum.moving(progress)
+        return {f"curriculum/{k}": float(v) for k, v in found.items() if isinstance(v, (int, float))}
+
+    def state(self) -> dict[str, Any]:
+        """Where the curriculum stands."""
+        return self._curriculum.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self._curriculum.restore(state)
+
+    def close(self) -> None:
+        """End the processes that judge."""
+        self._pool.close()
+
+    def _calls(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[tuple[Completion, ...]],
+        progress: float,
+        options: Mapping[str, Mapping[str, Any]],
+    ) -> list[Call]:
+        return [
+            Call(completion=completion, context=context, options=options, picture=_picture(prompt, inputs))
+            for prompt, group in zip(prompts, answers, strict=True)
+            for inputs in (self._readers[prompt.id],)
+            for context in (self._context(prompt, inputs, progress),)
+            for completion in group
+        ]
+
+    def _context(self, prompt: Prompt, inputs: Inputs, progress: float) -> RewardContext:
+        sizes = inputs.sizes(prompt.images[0]) if prompt.images else (None, None)
+        asked = " ".join(part for part in prompt.messages[-1].content if isinstance(part, str))
+        return RewardContext(
+            truth=prompt.truth,
+            prompt=asked,
+            task=prompt.task,
+            image_size=sizes[0],
+            seen_size=sizes[1],
+            progress=progress,
+            max_tokens=self._max_tokens,
+        )
+
+
+def make_run_critic(recipe: Recipe, loaded: Loaded) -> Critic | None:
+    """The critic that the recipe asks for: for ppo alone."""
+    if recipe.objective.kind != "ppo":
+        return None
+    if recipe.critic.separate and (recipe.model.train_tower or recipe.model.train_projector):
+        raise ValueError(
+            "critic.separate shares tower and projector with the policy; leave both frozen, or set it false"
+        )
+    return make_critic(loaded.model, loaded.family, separate=recipe.critic.separate)
+
+
+def rollout_feed(
+    recipe: Recipe,
+    rows: Sequence[Row],
+    policy: Policy,
+    judge: RunJudge,
+    reference: Callable[[Batch], Tensor] | None,
+    num_steps: int,
+) -> RolloutFeed:
+    """The feed of sampled and judged answers."""
+    rank, world_size = rank_and_size()
+    plan = rollout_plan(recipe)
+    stream = Stream(
+        len(rows),
+        seed=recipe.seed,
+        batch_size=plan.prompts * world_size,
+        epochs=None,
+        rank=rank,
+        world_size=world_size,
+    )
+    prompts = [group.prompt for group, _ in rows]
+    return RolloutFeed(
+        prompts,
+        stream,
+        plan,
+        read=lambda row: rows[row][1].prompt(prompts[row]),
+        sample=sampler(recipe, policy, rows[0][1]),
+        judge=judge,
+        credit=make_credit(recipe, policy, reference),
+        num_steps=num_steps,
+    )
+
+
+def rollout_plan(recipe: Recipe) -> RolloutPlan:
+    """Sizes of a rollout, of this process."""
+    _, world_size = rank_and_size()
+    settings, per_step = recipe.rollout, recipe.train.groups_per_step
+    return RolloutPlan(
+        prompts=max(1, (settings.prompts or per_step) // world_size),
+        prompts_per_step=max(1, per_step // world_size),
+        group_size=settings.group_size,
+        passes=settings.passes,
+        max_refills=settings.max_refills,
+        difficulty=settings.difficulty,
+        drop_cut=settings.drop_cut,
+        seed=recipe.seed,
+    )
+
+
+def sampler(recipe: Recipe, policy: Policy, inputs: Inputs) -> Callable[..., list[tuple[Completion, ...]]]:
+    """Sampling with the recipe's settings, some prompts at a time."""
+    settings = recipe.rollout
+
+    def draw(prompts: Sequence[PromptTokens], *, num: int, seed: int) -> list[tuple[Completion, ...]]:
+        params = SamplingParams(
+            temperature=settings.temperature, max_tokens=settings.max_tokens, seed=seed, stop=settings.stop
+        )
+        found: list[tuple[Completion, ...]] = []
+        for start in range(0, len(prompts), settings.prompts_at_once):
+            part = prompts[start : start + settings.prompts_at_once]
+            drawn = sample(policy, part, num=num, params=params, end_of_turn=inputs.end_of_turn, text=inputs.text)
+            found += [tuple(as_completion(inputs, answer, params) for answer in answers) for answers in drawn]
+        return found
+
+    return draw
+
+
+def as_completion(inputs: Inputs, answer: Any, params: SamplingParams) -> Completion:
+    """A sampled answer as a record."""
+    return Completion(
+        text=inputs.text(answer.token_ids),
+        token_ids=answer.token_ids,
+        behaviour_logprobs=answer.logprobs,
+        finish_reason=answer.finish_reason,
+        sampling={"temperature": params.temperature, "seed": params.seed},
+        source="policy",
+    )
+
+
+def make_credit(recipe: Recipe, policy: Policy, reference: Callable[[Batch], Tensor] | None) -> Credit:
+    """How the recipe's objective turns rewards into advantages."""
+    objective: Any = recipe.objective
+    weights = tuple((entry.label or entry.name.rpartition(":")[2], entry.weight) for entry in recipe.rewards)
+
+    def values(batch: Batch) -> Tensor:
+        scores = policy.score(batch, want=frozenset({"logprobs", "values"}))
+        assert scores.values is not None
+        return scores.values
+
+    return Credit(
+        rule=objective.advantage or DEFAULT_RULES[objective.kind],
+        token_budget=recipe.train.token_budget,
+        reference=reference,
+        values=values if objective.kind == "ppo" else None,
+        kl_in_reward=objective.kl_in_reward,
+        discount=objective.discount,
+        gae_lambda=objective.gae_lambda,
+        warmup=-(-recipe.critic.warmup_steps // rollout_plan(recipe).steps_per_rollout),
+        apart=weights if recipe.rollout.combine == "normalise_then_sum" else (),
+    )
+
+
+def make_watch(recipe: Recipe, feed: RolloutFeed, say: Callable[[str], None]) -> tuple[Watch, Callable[[Alarm], None]]:
+    """What looks at the run's metrics, and what happens at an alarm: a warning once per signal, or a stop."""
+    settings = recipe.monitors
+    bounds = Bounds(**settings.model_dump(exclude={"action", "held_out"}))
+    warned: set[str] = set()
+
+    def alarmed(alarm: Alarm) -> None:
+        if settings.action == "stop":
+            shown = [c.text for answers in feed.last for c in answers.completions][:3]
+            said = "".join(f"\n  answer: {text[:300]!r}" for text in shown)
+            raise TrainingStopped(f"{alarm.sentence}; monitors.action: warn lets the run go on. Last answers:{said}")
+        if alarm.signal not in warned:
+            warned.add(alarm.signal)
+            say(f"warning: {alarm.sentence}")
+
+    return Watch(bounds=bounds), alarmed
+
+
+def judged_greedily(
+    policy: Policy, rows: Sequence[Row], judge: RunJudge, *, max_tokens: int, batch_size: int = 64
+) -> dict[str, float]:
+    """Mean reward, its parts and the held-out measure of greedy answers: what evaluation during a run looks at."""
+    values: list[float] = []
+    held_out: list[float] = []
+    parts: dict[str, list[float]] = {}
+    params = SamplingParams(temperature=0.0, max_tokens=max_tokens)
+    for start in range(0, len(rows), batch_size):
+        some = rows[start : start + batch_size]
+        prompts = [inputs.prompt(group.prompt) for group, inputs in some]
+        drawn = sample(policy, prompts, num=1, params=params, end_of_turn=some[0][1].end_of_turn)
+        answers = [tuple(as_completion(some[0][1], a, params) for a in group) for group in drawn]
+        held_out += judge.measure([g.prompt for g, _ in some], answers)
+        for group in judge([g.prompt for g, _ in some], answers, progress=1.0, observe=False):
+            values += [one.value for one in group if one.value is not None]
+            for one in group:
+                for name, value in one.parts.items():
+                    parts.setdefault(name, []).append(value)
+    mean = {f"reward/{name}": sum(found) / len(found) for name, found in parts.items()}
+    average = sum(values) / max(1, len(values))
+    found = {"loss/total": -average, "reward/mean": average} | mean
+    return found | ({"held_out": sum(held_out) / len(held_out)} if held_out else {})
+
+
+def _measures(group: Sequence[Judged]) -> dict[str, float]:
+    """Means over a group of the value and of every part."""
+    names = {name for one in group for name in one.parts}
+    found = {name: [one.parts[name] for one in group if name in one.parts] for name in names}
+    values = [one.value for one in group if one.value is not None]
+    return {name: sum(given) / len(given) for name, given in found.items()} | (
+        {"reward": sum(values) / len(values)} if values else {}
+    )
+
+
+def _picture(prompt: Prompt, inputs: Inputs) -> bytes | str | None:
+    if not prompt.images:
+        return None
+    image = prompt.images[0]
+    return image.data if image.data is not None else str(inputs.store.locate(image))
+
+
+def _keep_failure(journal: Journal, call: Call, problem: str) -> None:
+    folder = journal.folder / "reward-failures"
+    folder.mkdir(exist_ok=True)
+    number = len(list(folder.iterdir()))
+    if number < MAX_KEPT_FAILURES:
+        group = Group(
+            prompt=Prompt(id=str(number), messages=(), truth=call.context.truth), completions=(call.completion,)
+        )
+        (folder / f"{number:04d}.json").write_text(group.to_json() + "\n" + problem + "\n")

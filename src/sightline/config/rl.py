@@ -1,0 +1,184 @@
+"""The blocks of a recipe that learns from rewards: objective, rewards, rollout, critic.
+
+The line under a field is its entry in docs/recipes.md. Knows nothing of what the values do.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, field_validator, model_validator
+
+from sightline.config.values import STRICT, Count, NotNegative, Positive, Share, Whole
+from sightline.registry import check_name
+
+PolicyGradientKind = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce", "reinforce_pp", "ppo"]
+
+Advantage = Literal["grpo", "dr_grpo", "rloo", "reinforce", "reinforce_pp", "reinforce_pp_baseline", "opo"]
+
+_CLIPPED = ("grpo", "dr_grpo", "dapo", "gspo", "rloo", "reinforce_pp", "ppo")
+TAKEN_BY: dict[str, tuple[str, ...]] = {
+    "advantage": ("grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce", "reinforce_pp"),
+    "clip": ("rloo", "ppo"),
+    "clip_low": _CLIPPED,
+    "clip_high": (*_CLIPPED, "cispo"),
+    "ratio": ("gspo",),
+    "aggregation": ("grpo",),
+    "top_entropy": ("grpo", "dr_grpo", "dapo", "cispo"),
+    "value_weight": ("ppo",),
+    "value_clip": ("ppo",),
+}
+"""Which kinds read a key that is null unless it is given."""
+
+
+class PolicyGradient(BaseModel):
+    """Make well-rewarded answers more likely."""
+
+    model_config = STRICT
+
+    kind: PolicyGradientKind
+    """Make well-rewarded answers more likely: `grpo`, `dr_grpo`, `dapo`, `gspo`, `cispo`, `rloo`, `reinforce`,
+    `reinforce_pp` compare answers with each other, `ppo` with a critic. Each sets what the keys below leave null."""
+    advantage: (
+        Literal["grpo", "dr_grpo", "rloo", "reinforce", "reinforce_pp", "reinforce_pp_baseline", "opo"] | None
+    ) = None
+    """How an answer's reward becomes its advantage; null: as `kind` says. Not for ppo, whose critic says it."""
+    clip: Literal["ppo", "dual", "two_sided", "none"] | None = None
+    """How the probability ratio of a token is bounded, for rloo and ppo; null: as `kind` says."""
+    clip_low: NotNegative | None = None
+    """How far below 1 that ratio counts; null: as `kind` says."""
+    clip_high: NotNegative | None = None
+    """How far above 1 it counts; larger than clip_low lets rare good tokens grow (clip-higher)."""
+    ratio: Literal["sequence", "sequence_token"] | None = None
+    """One ratio for a whole answer, or its value with each token's own gradient, for gspo; null: sequence."""
+    aggregation: Literal["sequence", "token"] | None = None
+    """What weighs the same, for grpo: every answer however long, or every token of the step; null: sequence."""
+    top_entropy: Share | None = None
+    """Share of each answer's tokens, those of highest entropy, that are learned from; null: all."""
+    kl_weight: NotNegative = 0.0
+    """Weight in the loss of the KL divergence to the reference; 0 needs no reference."""
+    kl_estimator: Literal["k1", "k2", "k3", "k3+"] | None = None
+    """How that divergence is estimated from sampled tokens; null: as `kind` says."""
+    kl_in_reward: NotNegative = 0.0
+    """Taken off the reward of every token: this times its log-ratio to the reference (k1)."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus; above 0 keeps answers diverse."""
+    discount: Share = 1.0
+    """Of rewards that lie further ahead, for ppo and reinforce_pp."""
+    gae_lambda: Share = 0.95
+    """Between trusting the critic (0) and the reward alone (1), for ppo."""
+    value_weight: Positive | None = None
+    """Weight of the critic's loss, for ppo; null: 0.1."""
+    value_clip: NotNegative | None = None
+    """How far a value may move in one rollout before its loss stops pulling, for ppo; 0: any distance; null: 0.2."""
+
+    @model_validator(mode="after")
+    def _taken(self) -> "PolicyGradient":
+        for key, kinds in TAKEN_BY.items():
+            if vars(self)[key] is not None and self.kind not in kinds:
+                raise ValueError(f"{key} is not read by kind {self.kind}, only by {', '.join(kinds)}; remove it")
+        return self
+
+
+class RewardEntry(BaseModel):
+    """One reward of a run."""
+
+    model_config = STRICT
+
+    name: str
+    """A built-in reward (`sightline reward list`), or your own as module:function."""
+    label: str | None = None
+    """Name in metrics, when one reward is used twice; null: its name."""
+    weight: float = 1.0
+    """Weight in the sum."""
+    options: dict[str, Any] = {}
+    """Its options; each may be a schedule (docs/rewards.md: steps, ramp, skill)."""
+    clip: tuple[float, float] | None = None
+    """Bounds of its value, before the weight."""
+    gate: float | None = None
+    """Where its value is below this, nothing that the answer earned counts; what it lost stays."""
+    optional: bool = False
+    """Whether an answer still counts on which this reward has no opinion."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        check_name("reward", value)
+        return value
+
+
+class Rollout(BaseModel):
+    """How answers are sampled and judged."""
+
+    model_config = STRICT
+
+    group_size: Count = 8
+    """Answers to each prompt."""
+    prompts: Count | None = None
+    """Prompts in a rollout; a multiple of train.groups_per_step gives several updates; null: just as many."""
+    passes: Count = 1
+    """Times that a rollout is learned from."""
+    max_tokens: Count = 256
+    """Answers are cut here."""
+    temperature: Positive = 1.0
+    """Of sampling, and of the distribution that is trained."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer, besides the end of the turn."""
+    prompts_at_once: Count = 64
+    """Prompts sampled together: memory follows it."""
+    max_refills: Whole = 0
+    """Rounds in which prompts whose answers are all worth the same are replaced (dynamic sampling); 0 keeps them."""
+    difficulty: tuple[float, float] | None = None
+    """Groups whose mean reward lies outside these bounds are replaced or left out."""
+    drop_cut: bool = False
+    """Leave answers that were cut at max_tokens out of the update (overlong filtering)."""
+    combine: Literal["sum", "normalise_then_sum"] = "sum"
+    """Whether rewards are added as they are, or each is first normalised within its group."""
+    reward_workers: Whole = 1
+    """Processes that judge answers beside the model; 0 judges in the run's own process, without a time limit."""
+    reward_timeout: Positive = 10.0
+    """Seconds that one reward may take for one answer."""
+    on_reward_error: Literal["exclude", "zero", "stop"] = "exclude"
+    """What an answer is worth whose reward raised, hung or gave NaN: left out, zero, or the run stops."""
+
+
+class Critic(BaseModel):
+    """Who values the states before each token."""
+
+    model_config = STRICT
+
+    separate: bool = False
+    """Give the critic a language model of its own; else it reads the policy's hidden states."""
+    learning_rate: Positive | None = None
+    """Peak learning rate of the value head (and of a separate critic); null: ten times the policy's."""
+    warmup_steps: Whole = 0
+    """First updates in which answers have no advantages yet: of the losses, the critic's alone teaches."""
+
+
+class Monitors(BaseModel):
+    """What is watched while a run learns from rewards; null switches a signal off."""
+
+    model_config = STRICT
+
+    action: Literal["stop", "warn", "off"] = "stop"
+    """What happens when a signal stays beyond its bound: the run stops and says why, or goes on after a warning."""
+    held_out: tuple[RewardEntry, ...] = ()
+    """Rewards that measure greedy answers to data.validation_files and are never learned from."""
+    patience: Count = 8
+    """Rollouts in a row beyond the bound before something happens."""
+    without_signal: Share | None = 0.95
+    """Share of groups whose answers are all worth the same: above it there is hardly anything to learn from."""
+    distinct: Share | None = 0.15
+    """Share of different answers in a group: below it the policy has narrowed to one answer."""
+    repetition: Share | None = 0.5
+    """Share of word triples in an answer that were there before: above it answers circle."""
+    length_growth: Positive | None = 2.5
+    """Mean length over that of the first rollouts: above it answers grow without need."""
+    boxes_per_object: Positive | None = 2.0
+    """Boxes in answers over boxes in truth: above it boxes are sprayed."""
+    kl: Positive | None = None
+    """KL divergence to the reference per token, where there is one: above it the policy has left it."""
+    grad_norm_spike: Positive | None = 50.0
+    """Gradient norm over its running median: above it an update is a jump (counted one by one, without patience)."""
+    reward_collapse: Positive | None = 4.0
+    """How many spreads (of the best stretch) the mean reward may fall below its best stretch."""
+    held_out_fall: Positive | None = 0.05
+    """How far the held-out measure may fall below its best while the reward is at its height: the sign of hacking."""
