@@ -38,6 +38,7 @@ COMMANDS = (
     "world build",
     "world draw",
     "world groups",
+    "world prompts",
     "recipes list",
     "recipes show",
     "recipes copy",

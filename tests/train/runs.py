@@ -21,7 +21,7 @@ def save_world(folder: Path, *, num_groups: int = 12) -> None:
     write_groups(folder / "validation.jsonl", tiny_groups(4, seed=1000))
 
 
-def tiny_recipe(world: Path, out: Path, **blocks: dict[str, Any]) -> Recipe:
+def tiny_recipe(world: Path, out: Path, **blocks: Any) -> Recipe:
     """DPO of the whole language model with a kept reference, unless blocks say otherwise."""
     values: dict[str, Any] = {
         "name": "tiny",
@@ -40,7 +40,7 @@ def tiny_recipe(world: Path, out: Path, **blocks: dict[str, Any]) -> Recipe:
         },
     }
     for name, block in blocks.items():
-        values[name] = block if name == "objective" else values.get(name, {}) | block
+        values[name] = block if name in ("objective", "rewards") else values.get(name, {}) | block
     return make_recipe(values)
 
 

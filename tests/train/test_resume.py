@@ -1,26 +1,31 @@
 """Real processes are killed at many moments; the resumed run ends with the bits of the one that was never killed."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from sightline.journal import Journal, recipe_of
+from sightline.journal import Journal
+from tests.train.killing import (
+    Moment,
+    after_seconds,
+    after_steps,
+    end_all,
+    finish,
+    go_on,
+    kill_at,
+    last_step,
+    launch,
+    writing_checkpoint,
+)
 from tests.train.runs import assert_same_run, save_world, tiny_recipe, write_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.resume]
 
 NUM_STEPS = 150
 KILLS_IN_THE_CHAIN = 12
-SECONDS_TO_START = 120.0
-Moment = Callable[[], bool]
-launched: list[subprocess.Popen[str]] = []
 
 
 @pytest.fixture(scope="module")
@@ -45,73 +50,7 @@ def write_run(world: Path, out: Path) -> Path:
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
     yield
-    for process in launched:
-        process.kill()
-        process.communicate()
-    launched.clear()
-
-
-def launch(*words: object, limit_kib: int | None = None) -> subprocess.Popen[str]:
-    """The command line in a process of its own, on one thread; no file beyond the limit, if there is one."""
-    command = [sys.executable, "-m", "sightline.cli", *map(str, words)]
-    if limit_kib is not None:
-        command = ["bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *command]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe, start_new_session=True)
-    launched.append(process)
-    return process
-
-
-def go_on(recipe: Path, out: Path) -> subprocess.Popen[str]:
-    """Resume the run, or start it when it was killed before there was one."""
-    return launch("resume", out) if recipe_of(out) is not None else launch("train", recipe)
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=SECONDS_TO_START)
-    return process.returncode, out, err
-
-
-def last_step(out: Path) -> int:
-    rows = Journal(out).read_metrics()
-    return int(rows[-1]["step"]) if rows else 0
-
-
-def kill_at(process: subprocess.Popen[str], moment: Moment) -> bool:
-    """SIGKILL at a moment; whether it came before the process ended."""
-    until = time.monotonic() + SECONDS_TO_START
-    while not moment():
-        if process.poll() is not None:
-            process.communicate()
-            return False
-        assert time.monotonic() < until, "the moment did not come"
-    process.kill()
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
-
-
-def after_steps(out: Path, num: int, seconds: float) -> Moment:
-    """So many steps after where the run stands, and a little later."""
-    wanted = min(last_step(out) + num, NUM_STEPS - 1)
-
-    def moment() -> bool:
-        time.sleep(0.002)
-        if last_step(out) < wanted:
-            return False
-        time.sleep(seconds)
-        return True
-
-    return moment
-
-
-def after_seconds(seconds: float) -> Moment:
-    until = time.monotonic() + seconds
-    return lambda: time.sleep(0.002) or time.monotonic() > until
-
-
-def writing_checkpoint(out: Path) -> list[Path]:
-    return list((out / "checkpoints").glob(".partial-step-*"))
+    end_all()
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +69,7 @@ def test_a_run_killed_again_and_again_ends_as_the_one_that_never_was(killed_worl
     recipe = write_run(killed_world, out)
     dice = random.Random(20)
     moments: list[Callable[[], Moment]] = [lambda: after_seconds(dice.uniform(0.5, 6))]
-    moments += [lambda: after_steps(out, dice.randint(1, 12), dice.uniform(0, 0.05))] * 6
+    moments += [lambda: after_steps(out, dice.randint(1, 12), dice.uniform(0, 0.05), num_steps=NUM_STEPS)] * 6
     moments += [lambda: after_seconds(dice.uniform(1, 8))]
     moments += [lambda: lambda: bool(writing_checkpoint(out))] * 4
     dice.shuffle(moments)
@@ -152,7 +91,7 @@ def test_a_run_killed_once_ends_as_the_one_that_never_was(seed: int, killed_worl
     out = killed_world / f"once-{seed}"
     recipe = write_run(killed_world, out)
     dice = random.Random(seed)
-    moment = after_steps(out, dice.randint(1, NUM_STEPS - 10), dice.uniform(0, 0.1))
+    moment = after_steps(out, dice.randint(1, NUM_STEPS - 10), dice.uniform(0, 0.1), num_steps=NUM_STEPS)
     assert kill_at(launch("train", recipe), moment)
     status, said, err = finish(launch("resume", out))
     assert status == 0, err
@@ -163,7 +102,7 @@ def test_a_run_killed_once_ends_as_the_one_that_never_was(seed: int, killed_worl
 def test_ctrl_c_saves_exits_130_and_says_how_to_go_on(killed_world: Path, undisturbed: Path):
     out = killed_world / "stopped"
     process = launch("train", write_run(killed_world, out))
-    moment = after_steps(out, 20, 0.0)
+    moment = after_steps(out, 20, 0.0, num_steps=NUM_STEPS)
     while not moment():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)

@@ -7,6 +7,7 @@ from sightline.build.commands import (
     sample_groups,
     world_draw,
     world_groups,
+    world_prompts,
 )
 from sightline.build.commands import sample_answers as sample
 from sightline.build.demo import demo
@@ -26,4 +27,5 @@ __all__ = [
     "world_build",
     "world_draw",
     "world_groups",
+    "world_prompts",
 ]

@@ -156,6 +156,13 @@ def world_groups(
     return out
 
 
+def world_prompts(*, task: str, split: str, num: int, out: Path, seed: int = 0) -> Path:
+    """Questions about scenes without answers, for runs that sample their own."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_groups(out, (Group(prompt=prompt) for prompt in task_prompts(task, split, num, seed=seed)))
+    return out
+
+
 def sample_groups(
     loaded: Loaded,
     prompts: Sequence[Prompt],

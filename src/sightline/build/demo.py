@@ -47,7 +47,7 @@ OTHER_TASKS = ("exist", "count", "detect", "refuse")
 class Settings:
     """Sizes of the demo; the defaults were chosen by measurement (docs/demo.md)."""
 
-    train_scenes: int = 1500
+    train_scenes: int = 2000
     """Scenes whose descriptions are sampled and judged."""
     answers_per_scene: int = 6
     """Sampled answers for each."""
@@ -59,7 +59,7 @@ class Settings:
     """Passes of DPO over the pairs."""
     learning_rate: float = 5e-5
     """Peak for DPO and SFT alike."""
-    beta: float = 0.07
+    beta: float = 0.05
     """DPO's beta."""
     nll_weight: float = 0.0
     """Weight of the likelihood anchor on chosen answers."""

@@ -37,6 +37,7 @@ from sightline.objectives.objective import Objective
 from sightline.records import Group, RecordError
 from sightline.registry import find
 from sightline.reports.run_report import write_run_report
+from sightline.rewards.pool import RewardFailed
 from sightline.train.checkpoint import read_weights
 from sightline.train.distributed import rank_and_size
 from sightline.train.engine import Engine, TrainingStopped
@@ -71,7 +72,7 @@ def train(recipe: Recipe, *, say: Say = print, show: Show | None = None) -> Path
         journal.lock()
         try:
             _run(recipe, journal, say, show or own_show)
-        except TrainingStopped as error:
+        except (TrainingStopped, RewardFailed) as error:
             journal.status("failed", reason=str(error))
             raise RunFailed(str(error)) from error
         except (ValueError, OSError) as error:
@@ -181,7 +182,7 @@ def load_trained(target: str) -> tuple[Loaded, Recipe | None]:
         raise RunError(f"{target} has no checkpoint yet; let it train until train.save_every steps are done")
     journal.verify(latest)
     loaded = load_for_training(recipe)
-    read_weights(latest, loaded.trained())
+    read_weights(latest, loaded.trained(), without="critic.")
     loaded.model.eval()
     return loaded, recipe
 

@@ -155,6 +155,33 @@ def world_groups(
     say(build.world_groups(task=task, split=split, num=num, out=out, annotator=annotator, seed=seed))
 
 
+@world.command(name="prompts")
+def world_prompts(
+    *,
+    task: str,
+    out: Path,
+    split: str = "train",
+    num: Annotated[int, AT_LEAST_ONE] = 4000,
+    seed: Annotated[int, NOT_NEGATIVE] = 0,
+) -> None:
+    """Write questions about drawn scenes with their truth and no answers, for runs that learn from rewards.
+
+    Example: `sightline world prompts --task detect --num 4000 --out runs/world/detect_prompts.jsonl`
+
+    Args:
+        task: detect, refer, count, exist, describe, read or refuse.
+        out: A .jsonl or .parquet file.
+        split: Which scenes.
+        num: How many.
+        seed: Another seed draws other scenes.
+    """
+    for kind, name in (("task", task), ("split", split)):
+        check_name(kind, name)
+    from sightline import build
+
+    say(build.world_prompts(task=task, split=split, num=num, out=out, seed=seed))
+
+
 @recipes.command(name="list")
 def recipes_list() -> None:
     """List the shipped recipes, each with what it does.

@@ -1,0 +1,165 @@
+"""Runs that learn from rewards, whole: what a new user tries, right and wrong."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline import build
+from sightline.build.runs import load_for_training, make_objective
+from sightline.config import ConfigError, make_recipe, to_dict
+from sightline.journal import Journal, RunFailed
+from tests.train.runs import tiny_recipe
+
+SHORT = {"steps": 4, "save_every": 4, "samples": 0, "groups_per_step": 3, "token_budget": 400}
+SAMPLED = {"max_tokens": 5, "group_size": 3, "reward_workers": 0}
+VARIED = [{"name": "tests.train.rl_rewards:small_tokens"}]
+KINDS = ("grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce", "reinforce_pp", "ppo")
+
+MY_REWARDS = """
+def buggy(completion, context, *, trap=0):
+    if len(completion.token_ids) > trap:
+        return context.truth["objcts"]
+    return 1.0
+
+def always_one(completion, context):
+    return 1.0
+"""
+
+
+@pytest.fixture
+def my_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "my_rewards.py").write_text(MY_REWARDS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rewarded(world: Path, out: Path, **blocks: Any) -> tuple[Path, list[str]]:
+    said: list[str] = []
+    given = {"objective": {"kind": "grpo"}, "rewards": VARIED, "rollout": SAMPLED, "train": SHORT} | blocks
+    recipe = tiny_recipe(world, out, **given)
+    return build.train(recipe, say=said.append, show=lambda step, num_steps, metrics: None), said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_objective_runs_and_moves_the_model(kind: str, world: Path, tmp_path: Path):
+    folder, said = rewarded(world, tmp_path / "run", objective={"kind": kind})
+    rows = Journal.open(folder).read_metrics()
+    assert len(rows) == 4
+    assert "the shared-prompt forward equals the plain one" in said[0]
+    assert all(math.isfinite(row["loss/total"]) for row in rows)
+    assert max(row["optim/grad_norm"] for row in rows) > 0
+    assert rows[0]["policy/ratio"] == pytest.approx(1, abs=1e-5)
+    assert rows[0]["policy/kl_behaviour"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_critic_learns_and_its_weights_are_in_the_checkpoint(world: Path, tmp_path: Path):
+    folder, _ = rewarded(
+        world, tmp_path / "run", objective={"kind": "ppo"}, critic={"learning_rate": 0.05}, train=SHORT | {"steps": 30}
+    )
+    rows = Journal.open(folder).read_metrics()
+    assert rows[-1]["loss/value"] < rows[0]["loss/value"]
+    build.load_trained(str(folder))
+
+
+@pytest.mark.parametrize("train", ["full", "lora"])
+def test_a_separate_critic_moves_without_the_policy_in_its_warm_up(train: str, world: Path, tmp_path: Path):
+    folder, _ = rewarded(
+        world,
+        tmp_path / "run",
+        model={"train": train},
+        objective={"kind": "ppo"},
+        critic={"separate": True, "warmup_steps": 4},
+    )
+    recipe = make_recipe(Journal.open(folder).recipe())
+    loaded, _ = build.load_trained(str(folder))
+    before = load_for_training(recipe).trained()
+    after = {name: p for name, p in loaded.trained().items() if name in before}
+    assert all(bool((before[name] == p).all()) for name, p in after.items())
+
+
+def test_a_reward_with_a_bug_is_counted_kept_and_named(world: Path, my_folder: Path):
+    folder, _ = rewarded(
+        world, my_folder / "run", rewards=[{"name": "my_rewards:buggy", "options": {"trap": 2}}, *VARIED]
+    )
+    rows = Journal.open(folder).read_metrics()
+    assert sum(row["rollout/problems"] for row in rows) > 0
+    kept = sorted((folder / "reward-failures").iterdir())
+    assert "KeyError: 'objcts'" in kept[0].read_text()
+
+
+def test_a_reward_with_a_bug_may_stop_the_run_with_one_sentence(world: Path, my_folder: Path):
+    with pytest.raises(RunFailed, match=r"raised KeyError: 'objcts' on the answer .*; mend the reward"):
+        rewarded(
+            world,
+            my_folder / "run",
+            rewards=[{"name": "my_rewards:buggy"}],
+            rollout=SAMPLED | {"on_reward_error": "stop"},
+        )
+
+
+def test_rewards_that_never_vary_stop_the_run_and_say_so(world: Path, my_folder: Path):
+    with pytest.raises(RunFailed, match=r"without_signal: rollout/without_signal is 1, .* since update 1;") as raised:
+        rewarded(world, my_folder / "run", rewards=[{"name": "my_rewards:always_one"}], monitors={"patience": 3})
+    assert str(raised.value).count("answer: ") == 3
+    assert Journal.open(my_folder / "run").latest() is not None
+
+
+def test_a_warning_lets_the_run_go_on(world: Path, my_folder: Path):
+    _, said = rewarded(
+        world,
+        my_folder / "run",
+        rewards=[{"name": "my_rewards:always_one"}],
+        monitors={"patience": 2, "action": "warn"},
+    )
+    assert sum("warning: without_signal" in line for line in said) == 1
+
+
+def test_a_schedule_on_a_skill_that_nobody_measures_is_refused(world: Path, tmp_path: Path):
+    schedule = {"skill": "lenght", "levels": [2, 3], "up": 0.5}
+    with pytest.raises(ValueError, match=r"follows the skill 'lenght', which no reward measures; did you mean length"):
+        rewarded(world, tmp_path / "run", rewards=[{"name": "length", "options": {"high": schedule}}])
+
+
+def test_an_option_that_a_reward_does_not_take_is_refused(world: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"has no option 'hihg'; did you mean high"):
+        rewarded(world, tmp_path / "run", rewards=[{"name": "length", "options": {"hihg": 3}}])
+
+
+@pytest.mark.parametrize(
+    ("blocks", "sentence"),
+    [
+        ({"rollout": {"group_size": 1}}, "rollout.group_size: is 1, but grpo compares the answers of a group"),
+        ({"rewards": []}, "rewards: are missing, and grpo learns from nothing else"),
+        ({"rewards": [{"name": "vision_r2"}]}, "reward 'vision_r2' is unknown; did you mean vision_r1?"),
+        ({"objective": {"kind": "grpo", "value_clip": 0.1}}, "value_clip is not read by kind grpo, only by ppo"),
+        ({"objective": {"kind": "dpo"}}, "rewards: are not read by dpo"),
+        ({"rollout": {"prompts": 7}}, "rollout.prompts: is 7; give a multiple of train.groups_per_step"),
+        ({"reference": {"kind": "copy"}}, "without kl_weight and kl_in_reward nothing is compared"),
+        (
+            {"objective": {"kind": "grpo", "kl_weight": 0.1}, "reference": {"kind": "cached"}},
+            "answers are sampled during the run",
+        ),
+        (
+            {
+                "objective": {"kind": "grpo", "kl_weight": 0.1},
+                "reference": {"kind": "adapter_off"},
+                "model": {"train": "lora", "train_projector": True},
+            },
+            "model.train_projector is true, so switching it off does not give the start; use copy",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_loads(blocks: dict[str, Any], sentence: str, world: Path):
+    given = {"objective": {"kind": "grpo"}, "rewards": VARIED, "rollout": SAMPLED, "train": SHORT} | blocks
+    with pytest.raises(ConfigError) as raised:
+        tiny_recipe(world, world / "never", **given)
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_options_left_null_are_those_of_the_objective(kind: str, world: Path):
+    recipe = tiny_recipe(world, world / "never", objective={"kind": kind}, rewards=VARIED, rollout=SAMPLED, train=SHORT)
+    assert make_objective(recipe).name == kind
+    assert make_recipe(to_dict(recipe)) == recipe
