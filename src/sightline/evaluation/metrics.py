@@ -35,9 +35,23 @@ def mean_average_precision(
     All boxes of a label form one operating point (the usual constant score makes the result depend on the order
     of images), so a label's average precision is its precision there over the 101 recall levels up to its recall.
     """
+    return interval_of_draws(average_precision_draws(answers, true_boxes, resamples=resamples, seed=seed))
+
+
+def average_precision_draws(
+    answers: Sequence[str], true_boxes: Sequence[Sequence[LabelledBox]], *, resamples: int = 2000, seed: int = 0
+) -> NDArray[np.float64]:
+    """mAP of all images, then of each resample; with one seed, models judged on the same images share resamples.
+
+    So any function of several models' draws has a paired interval: `interval_of_draws(after / before - 1)`.
+    """
     counts = _counts(answers, true_boxes)
     totals = resampled_totals(counts.reshape(len(counts), counts.shape[1] * counts.shape[2]), resamples, seed)
-    values = _map_of(totals.reshape(len(totals), *counts.shape[1:]))
+    return _map_of(totals.reshape(len(totals), *counts.shape[1:]))
+
+
+def interval_of_draws(values: NDArray[np.float64]) -> Interval:
+    """The first value with the middle 95% of the others."""
     low, high = np.quantile(values[1:], [0.025, 0.975])
     return Interval(estimate=float(values[0]), low=float(low), high=float(high))
 

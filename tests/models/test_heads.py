@@ -1,0 +1,73 @@
+"""The critic: prompt once and plain agree in values and in every gradient, shared or separate."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.batch import Batch, PromptTokens, make_batch
+from sightline.models.families import LLAVA
+from sightline.models.forward import Policy
+from sightline.models.heads import Critic, make_critic
+from tests.tiny import picture, prompt_tokens, tiny_trained
+
+WANT = frozenset({"logprobs", "values"})
+
+
+def batch() -> Batch:
+    prompts: list[PromptTokens] = [
+        prompt_tokens("one", images=(picture(0),), num_text=4, seed=1),
+        prompt_tokens("none", num_text=3, seed=2),
+        prompt_tokens("two", images=(picture(1), picture(0)), num_text=7, seed=3),
+    ]
+    return make_batch(prompts, [[[5, 6, 7], [8]], [[9, 10]], [[5, 5, 5, 5], [6, 7], [8, 9, 10]]])
+
+
+def critical(separate: bool, train: str) -> tuple[Policy, Critic, dict[str, nn.Parameter]]:
+    loaded = tiny_trained(train)
+    critic = make_critic(loaded.model, LLAVA, separate=separate)
+    with torch.no_grad():
+        critic.head.weight.copy_(torch.randn(critic.head.weight.shape, generator=torch.Generator().manual_seed(1)))
+    return Policy(loaded.model, LLAVA, critic=critic), critic, loaded.trained()
+
+
+def gradients(values: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    weights = torch.linspace(-1, 1, values.numel()).view(values.shape)
+    found = torch.autograd.grad((values * weights).sum(), list(parameters.values()), allow_unused=True)
+    return {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
+
+
+@pytest.mark.parametrize("train", ["full", "lora"])
+@pytest.mark.parametrize("separate", [False, True])
+def test_values_and_their_gradients_are_those_of_the_plain_forward(separate: bool, train: str):
+    policy, critic, trained = critical(separate, train)
+    fast, plain = policy.score(batch(), want=WANT).values, policy.score_plain(batch(), want=WANT).values
+    assert fast is not None
+    assert plain is not None
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
+    parameters = critic.trained() | trained
+    mine, theirs = gradients(fast, parameters), gradients(plain, parameters)
+    assert mine.keys() == theirs.keys()
+    whole = torch.stack([g.norm() for g in theirs.values()]).norm()
+    for name, gradient in theirs.items():
+        scale = max(float(gradient.norm()), 1e-3 * float(whole))
+        assert float((mine[name] - gradient).norm()) <= 1e-5 * scale, name
+
+
+def test_a_separate_critic_shares_the_eyes_and_leaves_the_policy_alone():
+    policy, critic, trained = critical(separate=True, train="full")
+    assert critic.model is not None
+    assert LLAVA.tower(critic.model) is LLAVA.tower(policy.model)
+    assert LLAVA.projector(critic.model) is LLAVA.projector(policy.model)
+    values = policy.score(batch(), want=WANT).values
+    assert values is not None
+    assert not gradients(values, trained)
+    assert any(name.startswith("critic.model.") for name in gradients(values, critic.trained()))
+
+
+def test_a_new_head_says_nothing_and_a_token_that_is_not_scored_has_no_value():
+    loaded = tiny_trained("full")
+    policy = Policy(loaded.model, LLAVA, critic=make_critic(loaded.model, LLAVA, separate=False))
+    values = policy.score(batch(), want=WANT).values
+    assert values is not None
+    assert not values.any()
+    assert policy.score(batch()).values is None
