@@ -35,8 +35,10 @@ def shown(console: Console, what: str) -> Iterator[Show]:
 
 
 def facts(metrics: Mapping[str, float]) -> str:
-    """Loss and speed in a few words."""
+    """Loss or reward, and speed, in a few words."""
     said = [f"loss {metrics['loss/total']:.4f}"]
+    if "rollout/length" in metrics:
+        said = [f"reward {metrics['reward/mean']:.3f}", f"{metrics['rollout/length']:.0f} tokens an answer"]
     if "reward/accuracy" in metrics:
         said.append(f"pairs right {metrics['reward/accuracy']:.0%}")
     if "validation/loss/total" in metrics:
@@ -46,18 +48,17 @@ def facts(metrics: Mapping[str, float]) -> str:
 
 def _lines(console: Console, what: str) -> Show:
     last = -SECONDS_BETWEEN_LINES
-    began = time.monotonic()
-    first_step: list[int] = []
+    first: tuple[int, float] | None = None
 
     def show(step: int, num_steps: int, metrics: Mapping[str, float]) -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
-        first_step.append(step) if not first_step else None
+        since = first = first or (step, now)  # timed from the first update on, which also warms things up
         if now - last < SECONDS_BETWEEN_LINES and step != num_steps:
             return
         last = now
-        done = step - first_step[0] + 1
-        left = (now - began) / done * (num_steps - step)
-        console.print(f"{what}: step {step} of {num_steps}, {facts(metrics)}, {left:.0f} s left", highlight=False)
+        done = step - since[0]
+        left = f", {(now - since[1]) / done * (num_steps - step):.0f} s left" if done else ""
+        console.print(f"{what}: step {step} of {num_steps}, {facts(metrics)}{left}", highlight=False)
 
     return show
