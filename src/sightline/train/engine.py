@@ -49,6 +49,8 @@ class Engine:
     """Updates so far, skipped ones included."""
     bad_steps: int = 0
     """Steps in a row that were not finite."""
+    model_seconds: float = 0.0
+    """Time that the last update spent in forward and backward passes."""
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One step on the batch; returns its metrics."""
@@ -56,7 +58,7 @@ class Engine:
             group["lr"] = self.schedule(self.step) * group.get("scale", 1.0)
         began = time.monotonic()
         totals, counts = self.accumulate(batch)
-        seconds = time.monotonic() - began
+        self.model_seconds = time.monotonic() - began
         parameters = self.parameters()
         sum_gradients(parameters)
         norm = gradient_norm(parameters)
@@ -64,7 +66,6 @@ class Engine:
         loss = self._loss(metrics)
         metrics |= {
             "loss/total": loss,
-            "time/model_seconds": seconds,
             "optim/grad_norm": norm,
             "optim/learning_rate": self.schedule(self.step),
         }

@@ -141,8 +141,9 @@ def _one_step(run: Run) -> None:
         if found["loss/total"] < run.best_loss:
             run.best_step, run.best_loss, best = step, found["loss/total"], True
     seconds = time.monotonic() - began
-    at_model = sum(metrics.get(f"time/{part}_seconds", 0.0) for part in ("model", "sample", "credit"))
+    at_model = run.engine.model_seconds + sum(metrics.get(f"time/{x}_seconds", 0.0) for x in ("sample", "credit"))
     timed = metrics | {
+        "time/model_seconds": run.engine.model_seconds,
         "time/step_seconds": seconds,
         "time/outside_model": 1 - at_model / learned,
         "time/tokens_per_second": metrics["batch/tokens"] / seconds,
