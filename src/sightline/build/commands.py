@@ -17,7 +17,7 @@ from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded, load_model, save_merged
 from sightline.models.sampler import SamplingParams, sample
-from sightline.records import Completion, Group, Image, Message, Prompt
+from sightline.records import Completion, Group, Image, Message, Prompt, RecordError
 from sightline.world.annotators import annotate
 from sightline.world.prompts import exact_group, picture_png, task_prompts
 from sightline.world.scenes import make_scene, truth
@@ -39,7 +39,7 @@ def sample_answers(
     if num > 1 and temperature == 0:
         raise ValueError("--num above 1 with temperature 0 would print one answer several times; set --temperature 1")
     loaded, recipe = load_trained(target)
-    parts = tuple(Image(data=path.read_bytes()) for path in images)
+    parts = tuple(_picture(path) for path in images)
     asked = Prompt(id="0", messages=(Message(role="user", content=(*parts, prompt)),))
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     if recipe is None:
@@ -47,6 +47,16 @@ def sample_answers(
     base = load_model(resolve(recipe.model.path), revision=recipe.model.revision, dtype=recipe.model.dtype)
     found = [("base", text) for text in _answers(base, inputs_of(recipe, base), asked, params, num)]
     return found + [("tuned", text) for text in _answers(loaded, inputs_of(recipe, loaded), asked, params, num)]
+
+
+def _picture(path: Path) -> Image:
+    """The file as an embedded image, opened once so that an error names it."""
+    image = Image(data=path.read_bytes())
+    try:
+        ImageStore(None).open(image)
+    except RecordError as error:
+        raise RecordError(str(path), error.problem, error.cure) from error
+    return image
 
 
 def _answers(loaded: Loaded, inputs: Inputs, asked: Prompt, params: SamplingParams, num: int) -> list[str]:
