@@ -75,9 +75,11 @@ class _Cache:
     prompt: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Layer -> keys and values [P, heads, longest prompt, width]."""
     own: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Layer -> keys and values [P, G, heads, max tokens, width]."""
+    """Layer -> keys and values [P, heads, G, max tokens, width]."""
     hidden: Tensor | None = None
     """[P, longest prompt] True where padded."""
+    padded: bool = False
+    """Whether any place is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,27 +106,28 @@ class _DecodePlan:
         prompt_key, prompt_value = cache.prompt[layer]
         num_prompts, heads, longest, width = prompt_key.shape
         size, repeat = cache.group_size, query.shape[1] // heads
-        own_key, own_value = self._append(layer, key, value, (num_prompts, size, heads, cache.max_tokens, width))
+        own_key, own_value = self._append(layer, key, value, (num_prompts, heads, size, cache.max_tokens, width))
         asked = query.view(num_prompts, size, heads, repeat, width) * (width**-0.5 if scaling is None else scaling)
-        together = asked.permute(0, 2, 1, 3, 4).reshape(num_prompts, heads, size * repeat, width)
-        to_prompt = together @ prompt_key.transpose(-1, -2)
-        to_prompt = to_prompt.float().masked_fill(cache.hidden[:, None, None, :], MASKED)  # type: ignore[index]
-        to_prompt = to_prompt.view(num_prompts, heads, size, repeat, longest).permute(0, 2, 1, 3, 4)
-        to_own = (asked @ own_key.transpose(-1, -2)).float()
-        weights = torch.cat([to_prompt, to_own], -1).softmax(-1).to(query.dtype)
-        on_prompt = weights[..., :longest].permute(0, 2, 1, 3, 4).reshape(num_prompts, heads, size * repeat, longest)
-        out = (on_prompt @ prompt_value).view(num_prompts, heads, size, repeat, width).permute(0, 2, 1, 3, 4)
-        out = out + weights[..., longest:] @ own_value
-        return out.reshape(num_prompts * size, heads * repeat, width)
+        asked = asked.transpose(1, 2).reshape(num_prompts * heads, size * repeat, width)
+        to_prompt = torch.bmm(asked, prompt_key.flatten(0, 1).transpose(1, 2))
+        if cache.padded:
+            assert cache.hidden is not None
+            to_prompt.masked_fill_(cache.hidden.repeat_interleave(heads, 0)[:, None], MASKED)
+        to_own = torch.bmm(asked.view(-1, repeat, width), own_key.transpose(1, 2)).view(*to_prompt.shape[:2], -1)
+        weights = torch.cat([to_prompt, to_own], -1).float().softmax(-1).to(query.dtype)
+        on_own = torch.bmm(weights[..., longest:].reshape(len(own_key), repeat, -1), own_value)
+        out = torch.baddbmm(on_own.view_as(asked), weights[..., :longest], prompt_value.flatten(0, 1))
+        return out.view(num_prompts, heads, size, repeat, width).transpose(1, 2).reshape(-1, heads * repeat, width)
 
     def _append(self, layer: int, key: Tensor, value: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Keys and values of every answer up to now, [P x heads x G, tokens, width]; strided, nothing is copied."""
         cache = self.cache
         if layer not in cache.own:
             cache.own[layer] = (key.new_zeros(shape), value.new_zeros(shape))
         for kept, new in zip(cache.own[layer], (key, value), strict=True):
-            kept[:, :, :, cache.now] = new.view(shape[0], shape[1], shape[2], shape[4])
-        own_key, own_value = cache.own[layer]
-        return own_key[:, :, :, : cache.now + 1], own_value[:, :, :, : cache.now + 1]
+            kept[:, :, :, cache.now] = new.view(shape[0], shape[2], shape[1], shape[4]).transpose(1, 2)
+        own_key, own_value = (kept.flatten(0, 2)[:, : cache.now + 1] for kept in cache.own[layer])
+        return own_key, own_value
 
 
 @torch.no_grad()
@@ -229,6 +232,7 @@ def _prefill(policy: Policy, prompts: Sequence[PromptTokens], *, num: int, max_t
     cache = _Cache(layout, max_tokens, num)
     states = policy.run(policy.embed(layout, batch), layout.positions, _PrefillPlan(cache))
     cache.hidden = ~layout.prompts.mask
+    cache.padded = bool(cache.hidden.any())
     last = layout.prompts.places.gather(1, layout.prompts.mask.sum(1, keepdim=True) - 1).squeeze(1)
     return cache, states[last]
 
@@ -268,8 +272,8 @@ def _leave(cache: _Cache, draws: _Draws, rows: Tensor, prompts: Tensor, token: T
     for layer, (key, value) in cache.prompt.items():
         cache.prompt[layer] = (key[keep], value[keep])
     for layer, (key, value) in cache.own.items():
-        index = slots.to(key.device)[:, :, None, None, None].expand(-1, -1, *key.shape[2:])
-        cache.own[layer] = (key[keep].gather(1, index), value[keep].gather(1, index))
+        index = slots.to(key.device)[:, None, :, None, None].expand(-1, key.shape[1], -1, *key.shape[3:])
+        cache.own[layer] = (key[keep].gather(2, index), value[keep].gather(2, index))
     assert cache.hidden is not None
     cache.hidden, cache.group_size = cache.hidden[keep], size
     return rows, prompts[keep], token

@@ -1,0 +1,161 @@
+"""Sampling against transformers' generate, in turns within one process, at two LLaVA shapes.
+
+    python bench/sampler.py --rounds 7 --json bench/results/sampler.json
+
+Both draw from one distribution (temperature 1, nothing truncated, media tokens banned) for a fixed number of tokens
+(the end of turn cannot be drawn), so that both do the same work. generate gets every prompt and picture once and
+repeats them for every answer, which is how it draws several. Prints medians and their ratio.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2Config
+
+from sightline.batch import ImageInput, PromptTokens
+from sightline.models.families import LLAVA
+from sightline.models.forward import Policy
+from sightline.models.sampler import SamplingParams, sample
+
+IMAGE_TOKEN, VOCABULARY, TEXT_TOKENS = 388, 389, 25
+SHAPES = {
+    "256 image tokens, 4 prompts x 8 answers x 64 tokens": (224, 4, 8, 64),
+    "576 image tokens, 2 prompts x 16 answers x 32 tokens": (336, 2, 16, 32),
+}
+
+
+def main() -> None:
+    """Both shapes, both samplers in turns."""
+    asked = arguments()
+    torch.set_num_threads(asked.threads)
+    found = {}
+    for name, (side, num_prompts, num_answers, num_tokens) in SHAPES.items():
+        model = make_model(side)
+        prompts = make_prompts(side, num_prompts)
+        runs = {
+            "sightline": lambda m=model, p=prompts, n=num_answers, t=num_tokens: ours(m, p, n, t),
+            "generate": lambda m=model, p=prompts, n=num_answers, t=num_tokens: theirs(m, p, n, t),
+        }
+        seconds = in_turns(runs, rounds=asked.rounds)
+        medians = {key: statistics.median(values) for key, values in seconds.items()}
+        found[name] = {"seconds": medians, "ratio": medians["generate"] / medians["sightline"]}
+        said = ", ".join(f"{key} {value:.2f} s" for key, value in medians.items())
+        print(f"{name}: {said}, ratio {found[name]['ratio']:.2f}", flush=True)
+    if asked.json:
+        with open(asked.json, "w", encoding="utf-8") as file:  # noqa: PTH123 - a path from the command line
+            json.dump(found, file, indent=1)
+
+
+def make_model(side: int) -> LlavaForConditionalGeneration:
+    """9.3 million parameters: CLIP 192 wide x 6 layers, Qwen2 256 wide x 8 layers; random weights."""
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(
+        hidden_size=192,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=3,
+        image_size=side,
+        patch_size=14,
+    )
+    text = Qwen2Config(
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=8,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        tie_word_embeddings=True,
+        max_position_embeddings=4096,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=IMAGE_TOKEN,
+        vision_feature_layer=-1,
+        image_seq_length=(side // 14) ** 2,
+        tie_word_embeddings=True,
+    )
+    model = LlavaForConditionalGeneration(config).eval().requires_grad_(False)
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+def make_prompts(side: int, num: int) -> list[PromptTokens]:
+    """A picture and some words each."""
+    size = (side // 14) ** 2
+    words = torch.randint(3, 300, (num, TEXT_TOKENS), generator=torch.Generator().manual_seed(1)).tolist()
+    pixels = torch.randn(num, 3, side, side, generator=torch.Generator().manual_seed(2))
+    return [
+        PromptTokens(
+            id=str(i),
+            ids=(1, *[IMAGE_TOKEN] * size, *words[i]),
+            images=(ImageInput(key=str(i), num_tokens=size, load=lambda picture=pixels[i]: picture),),
+        )
+        for i in range(num)
+    ]
+
+
+def ours(model: LlavaForConditionalGeneration, prompts: list[PromptTokens], num: int, tokens: int) -> int:
+    """Tokens drawn by our sampler; nothing is kept from one call to the next."""
+    policy = Policy(model, LLAVA, keep_feature_bytes=0)
+    params = SamplingParams(temperature=1.0, max_tokens=tokens)
+    found = sample(policy, prompts, num=num, params=params, end_of_turn=-1)
+    return sum(len(answer.token_ids) for group in found for answer in group)
+
+
+@torch.no_grad()
+def theirs(model: LlavaForConditionalGeneration, prompts: list[PromptTokens], num: int, tokens: int) -> int:
+    """Tokens drawn by transformers, with the log-probabilities that reinforcement learning needs."""
+    ids = torch.as_tensor([prompt.ids for prompt in prompts])
+    pixels = torch.stack([prompt.images[0].load() for prompt in prompts])
+    found = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        pixel_values=pixels,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        num_return_sequences=num,
+        min_new_tokens=tokens,
+        max_new_tokens=tokens,
+        suppress_tokens=[IMAGE_TOKEN],
+        eos_token_id=2,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    logits = torch.stack(found.logits, 1)
+    drawn = found.sequences[:, ids.shape[1] :]
+    return int(logits.log_softmax(-1).gather(-1, drawn[..., None]).numel())
+
+
+def in_turns(runs: dict[str, Callable[[], int]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each, one after another in every round; the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    counts = set()
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            counts.add(run())
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    assert len(counts) == 1, f"both must draw as many tokens: {counts}"
+    return seconds
+
+
+def arguments() -> argparse.Namespace:
+    """What may be changed from outside."""
+    parser = argparse.ArgumentParser(description="Sampling against transformers' generate.")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", default=None, help="file for the figures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
