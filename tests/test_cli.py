@@ -35,6 +35,7 @@ COMMANDS = (
     "demo",
     "data check",
     "data convert",
+    "data import",
     "world build",
     "world draw",
     "world groups",
@@ -151,10 +152,10 @@ def test_version(capsys):
         ),
         (
             "trian tiny.yaml",
-            'Unknown command "trian". Did you mean "train"? Available commands: data, world, recipes, train,'
-            " resume, sample, evaluate, export, ...",
+            'Unknown command "trian". Did you mean "train"? Available commands: data, world, recipes, reward,'
+            " train, resume, sample, evaluate, ...",
         ),
-        ("data chekc", 'Unknown command "chekc". Did you mean "check"? Available commands: check, convert.'),
+        ("data chekc", 'Unknown command "chekc". Did you mean "check"? Available commands: check, convert, import.'),
         ("data check x --on-bd skip", "Unknown option: --on-bd. Did you mean --on-bad?"),
         (
             "data check x --on-bad skp",

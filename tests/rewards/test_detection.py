@@ -85,7 +85,8 @@ def overlapping(share):
         ("none", [], (0, 0, 0)),
         ("{}", [], (0, 0, 0)),
         ("[7]", [], (0, 0, 0)),
-        ([*FIVE, *FIVE], FIVE, (1, 1, 0.5)),
+        ([*FIVE, *FIVE], FIVE, (0, 1, 0.5)),
+        ([*FIVE, *row(5, label="dog")], FIVE, (1, 1, 0.5)),
         (objects((0, 0, 100, 100), label="dog"), ONE, (1, 0, 0)),
         (objects((0, 0, 100, 100), label=" CAT "), ONE, (1, 1, 1)),
         (overlapping(0.49), ONE, (1, 0, 0.49)),
@@ -136,6 +137,40 @@ def test_recall_is_differentiated_as_a_whole(found, early, late):
     for mode in ("sightline", "paper"):
         assert parts(row(10)[:found], row(10), mode=mode, phase="early") == (1, early, 1)
         assert parts(row(10)[:found], row(10), mode=mode, phase="late") == (1, late, 1)
+
+
+@pytest.mark.parametrize(
+    ("second", "form"), [((0, 0, 100, 100), 0), ((0, 0, 95, 100), 0), ((0, 0, 94, 100), 1), ((2, 0, 102, 100), 0)]
+)
+def test_a_box_given_twice_costs_the_format(second, form):
+    twice = [*ONE, *objects(second)]
+    for phase in PHASES:
+        assert parts(twice, ONE, phase=phase) == (form, 1, 0.5)
+        assert parts(twice[::-1], ONE, phase=phase) == (form, 1, 0.5)
+        assert parts(twice, ONE, mode="paper", phase=phase) == (1, 1, 0.5)
+    other = [*ONE, *objects(second, label="dog")]
+    assert parts(other, ONE, phase="off") == (1, 1, 0.5)
+    assert parts(other, other, phase="off") == (1, 1, 1)
+
+
+@pytest.mark.parametrize("space", ["seen", "original", "thousand"])
+def test_a_box_given_twice_is_seen_in_any_frame(space):
+    context = about(ONE, seen_size=(500, 250))
+    answers = {"seen": (0, 0, 50, 25), "original": (0, 0, 100, 100), "thousand": (0, 0, 100, 100)}
+    assert parts(objects(answers[space]) * 2, ONE, context=context, space=space) == (0, 1, 0.5)
+
+
+def test_objects_that_lie_on_each_other_may_be_told_both():
+    truth = objects((0, 0, 100, 100), (1, 0, 101, 100))
+    assert parts(truth, truth) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("num", [2, 3, 4, 7])
+def test_every_box_twice_earns_less_than_an_honest_answer(num):
+    truth = row(num)
+    honest = [{**item, "box": [*item["box"][:2], item["box"][2] - 24, item["box"][3]]} for item in truth[1:]]
+    for phase in ("off", "early"):
+        assert judged(vision_r1, truth * 2, truth, phase=phase) < judged(vision_r1, honest, truth, phase=phase)
 
 
 def test_a_threshold_is_met_in_any_frame():

@@ -166,3 +166,9 @@ def test_any_text_is_read_without_an_error(text):
     assert yes_or_no(text) in (True, False, None)
     assert (number := whole_number(text)) is None or 0 <= number < 10**9
     assert is_refusal(text) in (True, False)
+
+
+@pytest.mark.parametrize("text", ["5.5", "5,5", "5e5", "5E-3", "there are 1.0"])
+def test_a_broken_number_is_no_whole_number(text: str):
+    assert whole_number(text) is None
+    assert whole_number("There are 5.") == 5

@@ -34,7 +34,8 @@ app = App(
 data = App(name="data", help="Look at preference data, and convert it.")
 world = App(name="world", help="The embedded world of drawn scenes, and its tiny model.")
 recipes = App(name="recipes", help="The complete runs that ship with the package.")
-for subject in (data, world, recipes):
+reward = App(name="reward", help="Rewards: what they measure, how they stand attacks, what they say of answers.")
+for subject in (data, world, recipes, reward):
     app.command(subject)
 
 SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)

@@ -1,9 +1,11 @@
 """Commands about what runs are made of: data, the embedded world, the shipped recipes."""
 
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from cyclopts import Parameter
 from rich.table import Table
 
 from sightline.cli.parts import (
@@ -21,6 +23,9 @@ from sightline.cli.parts import (
 )
 from sightline.config import ConfigError, find_recipe, recipe_names
 from sightline.registry import check_name
+
+if TYPE_CHECKING:
+    from sightline.data.sources.library import Imported
 
 
 @data.command(name="check")
@@ -82,6 +87,72 @@ def data_convert(source: Path, target: Path, /) -> None:
     say(f"{num_groups} groups in {target}")
     if source.resolve().parent != target.resolve().parent:
         say(f"image paths are as they were: set data.root to {source.parent} when you use {target}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What a source may be told; one that does not take an option refuses it."""
+
+    wording: str | None = None
+    """How boxes are asked for: qwen, griffon, published, or for coco a question with {categories} in it."""
+    suffix: str | None = None
+    """Text after every question, such as the form in which to answer."""
+    min_instances: Annotated[int | None, NOT_NEGATIVE] = None
+    """Leave out pictures with fewer objects."""
+    max_instances: Annotated[int | None, NOT_NEGATIVE] = None
+    """Leave out pictures with more objects."""
+    num_categories: Annotated[int | None, AT_LEAST_ONE] = None
+    """How many categories to list in a question, absent ones drawn; by default all (coco)."""
+    negatives: float | None = None
+    """Share of the prompts that ask only for what is not there (coco)."""
+    seed: Annotated[int | None, NOT_NEGATIVE] = None
+    """Another seed draws other negatives and other absent categories (coco)."""
+
+
+@data.command(name="import")
+def data_import(
+    source: str,
+    /,
+    *files: Path,
+    root: Path | None = None,
+    on_bad: Literal["error", "skip"] = "error",
+    options: ImportOptions | None = None,
+) -> None:
+    """Write a published prompt set as groups without answers, with the truth that rewards read; nothing is downloaded.
+
+    Sources: vision_r1 (Vision-R1-Data), vlm_r1_rec (VLM-R1's referring expressions), clevr_count (R1-V's CLEVR),
+    geometry3k, coco (instances_*.json). Reads JSONL, JSON, Parquet, Arrow, and folders that save_to_disk wrote.
+
+    Example: `sightline data import coco instances_val2017.json prompts.jsonl --root val2017 --max-instances 30`
+
+    Args:
+        source: Which published form it has.
+        files: The files to read, and last the .jsonl or .parquet to write, which must not be there yet.
+        root: Folder that image paths are relative to; by default the one in which the files lie.
+        on_bad: Whether a row that cannot be converted stops the import (error) or is listed and left out (skip).
+        options: What the source may be told.
+    """
+    from sightline.data.sources.library import check_source, import_prompts
+
+    given = {} if options is None else {name: value for name, value in asdict(options).items() if value is not None}
+    check_source(source, given)
+    if len(files) < 2:
+        raise ConfigError("data import: name the files to read, and last the file to write")
+    *paths, out = files
+    expect_nothing(out)
+    done = import_prompts(source, paths, out, options=given, root=root, on_bad=on_bad, on_skip=say)
+    say(_imported(done, out))
+    if done.root is not None and done.root.resolve() != out.resolve().parent:
+        say(f"image paths are relative to {done.root}: set data.root to it when you use {out} (data check: --root)")
+
+
+def _imported(done: "Imported", out: Path) -> str:
+    """What became of all rows, in one line."""
+    told = [f"{num} left out ({reason})" for reason, num in done.left_out.items()]
+    told += [f"{done.num_bad} bad"] if done.num_bad else []
+    told += [f"{num} {what}" for what, num in done.counts.items()]
+    return f"{done.num_groups} prompts in {out}, of {done.num_rows} rows" + "".join(f"; {part}" for part in told)
 
 
 @world.command(name="build")

@@ -37,6 +37,8 @@ from sightline.rewards.published import COCO_THRESHOLDS, published_visual_rft, r
 MODES = ("sightline", "paper", "released")
 DIGITS = 12
 """Overlaps are rounded to so many, so that a change of frame moves none across a threshold."""
+REPEAT_FROM = 0.95
+"""IoU from which a second box of one label says the same as the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,9 @@ def vision_r1(  # noqa: PLR0913 - the paper's dials, each of which a curriculum 
 ) -> Score | None:
     """Vision-R1: format + recall + precision, 0 to 3.
 
-    `sightline`: boxes must have the right label to match, precision is over all items of the answer, thresholds
-    belong to the better side, and where there is nothing to find an empty list is right and any box is wrong.
+    `sightline`: boxes must have the right label to match, precision is over all items of the answer, a box given twice
+    (one label, IoU from 0.95) costs the format, thresholds belong to the better side, and where there is nothing to
+    find an empty list is right and any box is wrong.
     `paper`: labels do not matter, and a box finds its object only above `valid_from`. `released`: what the authors'
     code computes (`published.released_vision_r1`); it has no thresholds to move, and "off" is its phase unless given.
 
@@ -247,6 +250,15 @@ def _pairs(
     return [(place, found, round(overlap, DIGITS)) for place, found, overlap in matches]
 
 
+def _says_again(boxes: Sequence[LabelledBox]) -> bool:
+    """Whether two boxes of one label are nearly the same; the frame does not matter."""
+    alike: dict[str, list[Box]] = {}
+    for item in boxes:
+        alike.setdefault(item.label, []).append(item.box)
+    several = [same for same in alike.values() if len(same) > 1]
+    return any(bool((np.triu(iou(same, same).round(DIGITS), 1) >= REPEAT_FROM).any()) for same in several)
+
+
 def _right_about_nothing(answer: BoxAnswer) -> float:
     """Where there is nothing to find: 1 for an empty list, 0 for boxes and for what cannot be read."""
     return float(answer.well_formed and answer.num_items == 0)
@@ -294,12 +306,13 @@ def _confident_parts(answer: BoxAnswer, true: Sequence[LabelledBox]) -> dict[str
 def _vision_r1_parts(
     text: str, true: Sequence[LabelledBox], context: RewardContext, space: Space, rule: Rule, *, as_in_paper: bool
 ) -> dict[str, float]:
-    """The parts by the paper's equations 4 to 8; our form differs in labels and on the very threshold."""
+    """The parts by the paper's equations 4 to 8; our form differs in labels, in repeats and on the very threshold."""
     width, height = frame_size(space, image_size=context.image_size, seen_size=context.seen_size)
     answer = read_boxes(text)
     corners = (box.box for box in answer.boxes)
     inside = all(x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height for x1, y1, x2, y2 in corners)
-    form = float(answer.well_formed and inside)
+    told_once = as_in_paper or not _says_again(answer.boxes) or _says_again(true)
+    form = float(answer.well_formed and inside and told_once)
     num_objects = max(_num_instances(context, len(true)), len(true))
     if num_objects == 0:
         right = _right_about_nothing(answer)

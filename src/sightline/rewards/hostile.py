@@ -5,7 +5,7 @@ much beside what is right, or says nothing. What fits any kind of truth is here;
 answers in `hostile_answers`. Knows no reward and draws no picture.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,8 @@ class Case:
     """Width and height of the picture as stored."""
     seen_size: Size = SIZE
     """Width and height that the model saw."""
+    shown: Sequence[Mapping[str, Any]] = ()
+    """Label and box of what the picture shows, in pixels as stored, for rewards that look."""
 
 
 def dressed(case: Case, dress: str) -> dict[str, str]:

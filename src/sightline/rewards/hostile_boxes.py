@@ -61,7 +61,7 @@ def boxes(draw: random.Random, space: Space = "seen") -> Case:
     attacks = {
         "format only": "[]",
         "every label swapped": _json(scene, swapped),
-        "all options: every label at every box": _json(scene, items + every),
+        "all options: each label at each box": _json(scene, items + every),
         "boxes of the whole picture": _json(scene, [(label, (0, 0, *scene.seen_size)) for label in labels]),
         **_spoilt(draw, scene, items, honest),
     }
@@ -79,12 +79,12 @@ def target(draw: random.Random, space: Space = "seen") -> Case:
     attacks = {
         "format only": "[]",
         "another object": _json(scene, [(label, others[0][1])]),
-        "all options: every object": _json(scene, scene.objects),
+        "all options: each object": _json(scene, scene.objects),
         "box of the whole picture": _json(scene, [(label, (0, 0, width, height))]),
         "a grid of boxes": _json(scene, grid),
         **_spoilt(draw, scene, [(label, box)], honest),
     }
-    truth = {"objects": scene.truth, "target": list(box), "label": label}
+    truth = {"target": list(box), "label": label}
     prompt = f"Locate the {label} and output its box as JSON: {FORM}"
     return _case(scene, truth, prompt, ([(label, box)], honest, [(label, others[0][1])]), attacks)
 
@@ -100,7 +100,7 @@ def point(draw: random.Random, space: Space = "seen") -> Case:
     attacks = {
         "format only": "(, )",
         "another object": other,
-        "all options: every object": " ".join(_point(scene, corners, 0.5) for _, corners in scene.objects),
+        "all options: each object": " ".join(_point(scene, corners, 0.5) for _, corners in scene.objects),
         "the middle of the picture": right if inside else _written_point(scene, middle),
         "a grid of points": " ".join(_written_point(scene, corner) for corner in _grid(scene, 10)),
         "box of the whole picture": f"[0, 0, {width}, {height}]",
@@ -110,14 +110,13 @@ def point(draw: random.Random, space: Space = "seen") -> Case:
         "digits of other scripts": f"{right} {other.translate(OTHER_DIGITS)}",
     }
     return Case(
-        truth={"objects": scene.truth, "target": list(box), "label": label},
+        truth={"target": list(box), "label": label},
         prompt=f"Point at the {label}: (x, y)",
         right=right,
         honest=_point(scene, box, draw.uniform(0.2, 0.8)),
         wrong=other,
         attacks=attacks,
-        image_size=scene.image_size,
-        seen_size=scene.seen_size,
+        **_shown(scene),
     )
 
 
@@ -143,8 +142,7 @@ def describe(draw: random.Random, space: Space = "seen") -> Case:
         honest=_sentence(labels[1:]),
         wrong=_sentence(absent),
         attacks=attacks,
-        image_size=scene.image_size,
-        seen_size=scene.seen_size,
+        **_shown(scene),
     )
 
 
@@ -165,8 +163,11 @@ def _case(
     scene: Scene, truth: dict[str, Any], prompt: str, said: tuple[list[Item], ...], attacks: dict[str, str]
 ) -> Case:
     right, honest, wrong = (_json(scene, items) for items in said)
-    sizes = {"image_size": scene.image_size, "seen_size": scene.seen_size}
-    return Case(truth=truth, prompt=prompt, right=right, honest=honest, wrong=wrong, attacks=attacks, **sizes)
+    return Case(truth=truth, prompt=prompt, right=right, honest=honest, wrong=wrong, attacks=attacks, **_shown(scene))
+
+
+def _shown(scene: Scene) -> dict[str, Any]:
+    return {"image_size": scene.image_size, "seen_size": scene.seen_size, "shown": scene.truth}
 
 
 def _spoilt(draw: random.Random, scene: Scene, items: list[Item], honest: list[Item]) -> dict[str, str]:
@@ -180,7 +181,7 @@ def _spoilt(draw: random.Random, scene: Scene, items: list[Item], honest: list[I
     huge = MANY_CHARACTERS // 40
     return {
         "every box twice": _json(scene, items * 2),
-        "every box twice, once moved a little": _json(scene, items + moved),
+        "every box twice, one moved": _json(scene, items + moved),
         "every box eight times": _json(scene, items * 8),
         "a hundred random boxes added": _json(scene, items + _random_items(draw, scene, NUM_RANDOM)),
         "fifty broken items added": f"{right[:-1]}, {json.dumps(broken)[1:]}",
@@ -206,7 +207,9 @@ def _shrunk(box: Corners, draw: random.Random) -> Corners:
     """A part of the box with the honest IoU, which is then the GIoU too; rounded up to whole pixels."""
     x1, y1, x2, y2 = box
     wide, high = math.ceil(IOU * (x2 - x1)), math.ceil(IOU * (y2 - y1))
-    return draw.choice(((x1, y1, x1 + wide, y2), (x2 - wide, y1, x2, y2), (x1, y1, x2, y1 + high), (x1, y2 - high, x2, y2)))
+    return draw.choice(
+        ((x1, y1, x1 + wide, y2), (x2 - wide, y1, x2, y2), (x1, y1, x2, y1 + high), (x1, y2 - high, x2, y2))
+    )
 
 
 def _moved_a_little(box: Corners) -> Corners:

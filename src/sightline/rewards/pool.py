@@ -165,7 +165,7 @@ def work(descriptor: int) -> None:
     try:
         judge = _made(*pipe.recv())
     except Exception as error:  # noqa: BLE001 (somebody's module; the parent says what it was)
-        pipe.send(f"{type(error).__name__}: {error}")
+        pipe.send(str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
         return
     pipe.send(None)
     while True:

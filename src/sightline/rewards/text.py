@@ -67,7 +67,9 @@ def yes_or_no(text: str) -> bool | None:
 
 
 def whole_number(text: str) -> int | None:
-    """The one whole number of a short answer; several different ones, a negative or a huge one, are no answer."""
+    """The one whole number of a short answer; several, a negative, a huge or a broken one are no answer."""
+    if re.search(r"[0-9](?:[.,][0-9]|[eE][-+]?[0-9])", text):
+        return None
     numbers = {n.lstrip("0") or "0" for n in re.findall(r"[-−]?[0-9]+", text)}
     if len(numbers) != 1 or len(only := numbers.pop()) > 9 or not only.isdigit():
         return None
