@@ -79,6 +79,20 @@ def test_a_separate_critic_moves_without_the_policy_in_its_warm_up(train: str, w
     assert all(bool((before[name] == p).all()) for name, p in after.items())
 
 
+@pytest.mark.parametrize("pairs", ["best_worst", "all"])
+def test_a_preference_loss_learns_from_rewards_on_its_own_answers(pairs: str, world: Path, tmp_path: Path):
+    folder, _ = rewarded(
+        world,
+        tmp_path / "run",
+        objective={"kind": "dpo", "beta": 0.5},
+        rollout=SAMPLED | {"pairs": pairs},
+        train=SHORT | {"steps": 20},
+    )
+    rows = Journal.open(folder).read_metrics()
+    assert rows[0]["loss/dpo"] == pytest.approx(math.log(2), abs=1e-4)
+    assert sum(row["reward/mean"] for row in rows[-5:]) > sum(row["reward/mean"] for row in rows[:5])
+
+
 def test_a_reward_with_a_bug_is_counted_kept_and_named(world: Path, my_folder: Path):
     folder, _ = rewarded(
         world, my_folder / "run", rewards=[{"name": "my_rewards:buggy", "options": {"trap": 2}}, *VARIED]
@@ -134,7 +148,9 @@ def test_an_option_that_a_reward_does_not_take_is_refused(world: Path, tmp_path:
         ({"rewards": []}, "rewards: are missing, and grpo learns from nothing else"),
         ({"rewards": [{"name": "vision_r2"}]}, "reward 'vision_r2' is unknown; did you mean vision_r1?"),
         ({"objective": {"kind": "grpo", "value_clip": 0.1}}, "value_clip is not read by kind grpo, only by ppo"),
-        ({"objective": {"kind": "dpo"}}, "rewards: are not read by dpo"),
+        ({"objective": {"kind": "sft"}}, "rewards: are not read by sft"),
+        ({"objective": {"kind": "dpo"}, "rollout": {"group_size": 1}}, "dpo compares the answers of a group"),
+        ({"objective": {"kind": "dpo"}, "reference": {"kind": "cached"}}, "answers are sampled during the run"),
         ({"rollout": {"prompts": 7}}, "rollout.prompts: is 7; give a multiple of train.groups_per_step"),
         ({"reference": {"kind": "copy"}}, "without kl_weight and kl_in_reward nothing is compared"),
         (

@@ -16,6 +16,7 @@ NUM_STEPS = 60
 OBJECTIVES = {
     "grpo": {"kind": "grpo", "kl_weight": 0.02},
     "reinforce": {"kind": "reinforce"},
+    "dpo": {"kind": "dpo", "beta": 0.5},
     "ppo": {"kind": "ppo", "kl_in_reward": 0.01},
 }
 

@@ -1,5 +1,6 @@
 """What a run that learns from rewards has besides a run on data: sampler, judge, credit, critic, and their feed."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,18 @@ from sightline.models.load import Loaded
 from sightline.models.sampler import SamplingParams, sample
 from sightline.records import Completion, Group, Prompt
 from sightline.registry import did_you_mean
+from sightline.rewards.boxes import SPACES, Space
+from sightline.rewards.compose import Part
 from sightline.rewards.contract import Judged, RewardContext
 from sightline.rewards.curriculum import Curriculum
+from sightline.rewards.frames import better_frame
 from sightline.rewards.judging import FACTORY, compose, make_judge
 from sightline.rewards.pool import Call, RewardPool
 from sightline.train.credit import Credit
 from sightline.train.distributed import rank_and_size
 from sightline.train.engine import TrainingStopped
 from sightline.train.monitors import Alarm, Bounds, Watch
+from sightline.train.pairing import Pairing
 from sightline.train.rollouts import RolloutFeed, RolloutPlan
 
 DEFAULT_RULES = {
@@ -44,8 +49,8 @@ Row = tuple[Group, Inputs]
 
 
 def learns_from_rewards(recipe: Recipe) -> bool:
-    """Whether the recipe's objective samples answers and judges them."""
-    return recipe.objective.kind in DEFAULT_RULES
+    """Whether the run samples answers and judges them; a preference loss with rewards does so too."""
+    return bool(recipe.rewards)
 
 
 class RunJudge:
@@ -55,8 +60,11 @@ class RunJudge:
         """`readers` by prompt id know the pictures' sizes; failures of rewards go into the journal."""
         entries = [entry.model_dump() for entry in recipe.rewards]
         self._readers = readers
+        self._checked = False
         self._max_tokens = recipe.rollout.max_tokens
-        self._curriculum: Curriculum = compose(entries).curriculum()
+        composed = compose(entries)
+        self._curriculum: Curriculum = composed.curriculum()
+        self._spaces: dict[str, Space | None] = {part.name: _space_of(part) for part in composed.parts}
         held_out = [entry.model_dump() for entry in recipe.monitors.held_out]
         self._held_out = make_judge(held_out) if held_out else None
         settings = recipe.rollout
@@ -78,7 +86,10 @@ class RunJudge:
         observe: bool = True,
     ) -> list[tuple[Judged, ...]]:
         """What the rewards say of every answer; then the curriculum sees what was reached."""
-        found = self._pool(self._calls(prompts, answers, progress, self._curriculum.values(progress)))
+        calls = self._calls(prompts, answers, progress, self._curriculum.values(progress))
+        if observe and not self._checked:
+            self._check_frames(calls)
+        found = self._pool(calls)
         groups: list[tuple[Judged, ...]] = []
         for group in answers:
             start = sum(map(len, groups))
@@ -114,6 +125,14 @@ class RunJudge:
     def close(self) -> None:
         """End the processes that judge."""
         self._pool.close()
+
+    def _check_frames(self, calls: Sequence[Call]) -> None:
+        """Boxes read in the wrong frame look like a bad model: refuse a frame that another one clearly beats."""
+        self._checked = True
+        for name, space in self._spaces.items():
+            problem = None if space is None else better_frame([(c.completion, c.context) for c in calls], space)
+            if problem is not None:
+                raise ValueError(f"rewards: {name}: {problem}")
 
     def _calls(
         self,
@@ -182,7 +201,9 @@ def rollout_feed(
         read=lambda row: rows[row][1].prompt(prompts[row]),
         sample=sampler(recipe, policy, rows[0][1]),
         judge=judge,
-        credit=make_credit(recipe, policy, reference),
+        credit=make_pairing(recipe, reference)
+        if recipe.objective.kind == "dpo"
+        else make_credit(recipe, policy, reference),
         num_steps=num_steps,
     )
 
@@ -231,6 +252,11 @@ def as_completion(inputs: Inputs, answer: Any, params: SamplingParams) -> Comple
         sampling={"temperature": params.temperature, "seed": params.seed},
         source="policy",
     )
+
+
+def make_pairing(recipe: Recipe, reference: Callable[[Batch], Tensor] | None) -> Pairing:
+    """How judged answers become preference pairs."""
+    return Pairing(which=recipe.rollout.pairs, token_budget=recipe.train.token_budget, reference=reference)
 
 
 def make_credit(recipe: Recipe, policy: Policy, reference: Callable[[Batch], Tensor] | None) -> Credit:
@@ -297,6 +323,13 @@ def judged_greedily(
     average = sum(values) / max(1, len(values))
     found = {"loss/total": -average, "reward/mean": average} | mean
     return found | ({"held_out": sum(held_out) / len(held_out)} if held_out else {})
+
+
+def _space_of(part: Part) -> Space | None:
+    """The frame in which a reward reads boxes, if it reads any and the frame stays."""
+    parameter = inspect.signature(part.reward).parameters.get("space")
+    given = None if parameter is None else part.options.get("space", parameter.default)
+    return next((space for space in SPACES if space == given), None)
 
 
 def _measures(group: Sequence[Judged]) -> dict[str, float]:

@@ -238,7 +238,8 @@ def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
         for line, group in read_groups(file, on_bad=recipe.data.on_bad, on_skip=keep):
             try:
                 check_images(group.prompt, inputs.store, opened=opened)
-                check_signals(group, objective=recipe.objective.kind)
+                if not learns_from_rewards(recipe):
+                    check_signals(group, objective=recipe.objective.kind)
                 _check_lengths(recipe, inputs, group)
             except RecordError as error:
                 if keep is None:

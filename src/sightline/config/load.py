@@ -233,9 +233,9 @@ def _fill_in(recipe: Recipe) -> Recipe:
 def _check_rewards(recipe: Recipe) -> None:
     """Rewards are there exactly when something learns from them, and groups hold something to compare."""
     objective, rollout = recipe.objective, recipe.rollout
-    if not isinstance(objective, PolicyGradient):
-        if recipe.rewards:
-            raise _Contradiction("rewards", f"are not read by {objective.kind}; remove them, or use kind: grpo")
+    if objective.kind == "sft" and recipe.rewards:
+        raise _Contradiction("rewards", "are not read by sft; remove them, or use kind: grpo")
+    if not isinstance(objective, PolicyGradient) and not recipe.rewards:
         return
     if not recipe.rewards:
         raise _Contradiction(
@@ -249,7 +249,9 @@ def _check_rewards(recipe: Recipe) -> None:
         raise _Contradiction(
             "rollout.prompts", f"is {rollout.prompts}; give a multiple of train.groups_per_step, or leave it out"
         )
-    if rollout.combine != "sum" and objective.kl_in_reward > 0:
+    if rollout.combine != "sum" and not isinstance(objective, PolicyGradient):
+        raise _Contradiction("rollout.combine", "is normalise_then_sum, but pairs compare sums; set it to sum")
+    if rollout.combine != "sum" and isinstance(objective, PolicyGradient) and objective.kl_in_reward > 0:
         raise _Contradiction(
             "objective.kl_in_reward", "has no sum to be taken off with combine: normalise_then_sum; use kl_weight"
         )
@@ -262,15 +264,13 @@ def _reference_kind(recipe: Recipe) -> str:
     beside = [key for key in ("train_tower", "train_projector") if vars(model)[key]]
     only_adapters = model.train == "lora" and not beside
     objective = recipe.objective
-    from_rewards = isinstance(objective, PolicyGradient)
-    compares = objective.kl_weight > 0 or objective.kl_in_reward > 0 if from_rewards else objective.kind == "dpo"
+    from_rewards = bool(recipe.rewards)
+    compares, why = objective.kind == "dpo", "sft compares with nothing"
+    if isinstance(objective, PolicyGradient):
+        compares = objective.kl_weight > 0 or objective.kl_in_reward > 0
+        why = "without kl_weight and kl_in_reward nothing is compared"
     if not compares:
         if kind not in ("auto", "none"):
-            why = (
-                "without kl_weight and kl_in_reward nothing is compared"
-                if from_rewards
-                else "sft compares with nothing"
-            )
             raise _Contradiction("reference.kind", f"is {kind}, but {why}; set it to auto")
         return "none"
     if kind == "none":

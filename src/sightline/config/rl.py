@@ -132,6 +132,8 @@ class Rollout(BaseModel):
     """Leave answers that were cut at max_tokens out of the update (overlong filtering)."""
     combine: Literal["sum", "normalise_then_sum"] = "sum"
     """Whether rewards are added as they are, or each is first normalised within its group."""
+    pairs: Literal["best_worst", "all"] = "best_worst"
+    """Which answers to a prompt a preference loss (dpo with rewards) compares: the best and the worst, or every two."""
     reward_workers: Whole = 1
     """Processes that judge answers beside the model; 0 judges in the run's own process, without a time limit."""
     reward_timeout: Positive = 10.0

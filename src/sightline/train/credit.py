@@ -60,7 +60,9 @@ class Credit:
         self.num_rollouts += 1
         rewards = torch.as_tensor([0.0 if one.value is None else one.value for one in judged], dtype=torch.float32)
         if self.reference is not None:
-            batch = batch.with_columns(ref_logprobs=self._read(self.reference, batch))
+            batch = batch.with_columns(
+                ref_logprobs=read_in_portions(self.reference, batch, token_budget=self.token_budget)
+            )
         mask = batch.mask & scorable[:, None]
         kl = torch.zeros(batch.tokens.shape)
         if self.kl_in_reward > 0:
@@ -95,19 +97,20 @@ class Credit:
 
     def _with_critic(self, batch: Batch, rewards: Tensor, mask: Tensor, kl: Tensor) -> Batch:
         assert self.values is not None, "gae needs a critic"
-        values = self._read(self.values, batch)
+        values = read_in_portions(self.values, batch, token_budget=self.token_budget)
         each = token_rewards(rewards, mask, kl=kl, kl_weight=self.kl_in_reward)
         advantages, returns = gae(each, values, mask, discount=self.discount, lam=self.gae_lambda)
         taught = whiten(advantages, mask) * float(self.num_rollouts > self.warmup)
         return batch.with_columns(advantages=taught, returns=returns, old_values=values)
 
-    def _read(self, reader: Reader, batch: Batch) -> Tensor:
-        """What a model says of every answer, in portions under the token budget."""
-        found = torch.zeros(batch.tokens.shape)
-        start = 0
-        with torch.no_grad():
-            for part in split(batch, token_budget=self.token_budget):
-                given = reader(part).float().cpu()
-                found[start : start + part.num_answers, : given.shape[1]] = given
-                start += part.num_answers
-        return found
+
+def read_in_portions(reader: Reader, batch: Batch, *, token_budget: int) -> Tensor:
+    """[N, T] what a model says of every answer, read without gradient in portions under the token budget."""
+    found = torch.zeros(batch.tokens.shape)
+    start = 0
+    with torch.no_grad():
+        for part in split(batch, token_budget=token_budget):
+            given = reader(part).float().cpu()
+            found[start : start + part.num_answers, : given.shape[1]] = given
+            start += part.num_answers
+    return found

@@ -200,6 +200,7 @@ class RolloutFeed:
             return {}
         batch = self._rollout.batch
         fixed = {name: getattr(batch, name) for name in ("group", "tokens", "lengths", "mask")}
+        fixed |= {"pairs": batch.pairs} | {f"pair_columns.{name}": v for name, v in batch.pair_columns.items()}
         return fixed | {f"columns.{name}": value for name, value in batch.columns.items()}
 
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -210,7 +211,10 @@ class RolloutFeed:
         self._credit.restore(state["credit"])
         self._rollout = None
         if tensors:
-            columns = {name.removeprefix("columns."): v for name, v in tensors.items() if name.startswith("columns.")}
+            columns, pair_columns = (
+                {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+                for prefix in ("columns.", "pair_columns.")
+            )
             batch = Batch(
                 prompts=tuple(self._read(row) for row in state["rows"]),
                 group=tensors["group"],
@@ -218,6 +222,8 @@ class RolloutFeed:
                 lengths=tensors["lengths"],
                 mask=tensors["mask"],
                 columns=columns,
+                pairs=tensors["pairs"],
+                pair_columns=pair_columns,
             )
             self._rollout = _Rollout(rows=list(state["rows"]), batch=batch, left=[list(x) for x in state["left"]])
 
