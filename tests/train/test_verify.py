@@ -35,14 +35,19 @@ def test_one_answer_is_enough():
     check_first_batch(tiny_policy(tiny_trained("full")), batch)
 
 
-def test_a_wrong_layout_stops_the_run_with_a_sentence(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_wrong_layout_stops_the_run_with_a_sentence(dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    tiny_model().save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    loaded = choose_trained(load_model(str(tmp_path), dtype=dtype), train="full")
+
     def shifted(layout: Layout) -> TreePlan:
         layout.positions.add_((layout.positions > 5).long())
         return TreePlan(layout=layout)
 
     monkeypatch.setattr(forward, "TreePlan", shifted)
     with pytest.raises(TrainingStopped, match=r"differs from the plain one by .* per token on prompt 'one'"):
-        check_first_batch(tiny_policy(tiny_trained("full")), ragged_batch())
+        check_first_batch(tiny_policy(loaded), ragged_batch())
 
 
 def test_not_a_number_stops_the_run_too():

@@ -95,6 +95,10 @@ class Policy:
         with self.precision():
             return self._read(states, critic_states, batch, want)
 
+    def in_float32(self) -> "Policy":
+        """The same model scored without autocast, with features of its own."""
+        return Policy(self.model, self.family, temperature=self._temperature, keep_feature_bytes=0, critic=self.critic)
+
     def lay_out(self, batch: Batch) -> Layout:
         """The packed layout of a batch, where the model is."""
         layout = pack(batch, image_token=self.family.image_token(self.model.config))
