@@ -27,3 +27,15 @@ def test_the_dpo_loop_runs_to_its_end():
     lines = done.stdout.splitlines()
     assert lines[0].startswith("before: ")
     assert [line.split(":")[0] for line in lines[-3:]] == ["after", "hallucination", "coverage"]
+
+
+@pytest.mark.slow
+def test_the_grpo_loop_runs_to_its_end():
+    words = ["--steps", "3", "--test-scenes", "40"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "loop_grpo.py", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("step 1 of 3: mean reward ")
+    assert [line.split(":")[0] for line in lines[-4:]] == ["mAP", "recall_50", "precision_50", "iou"]

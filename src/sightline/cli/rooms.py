@@ -164,7 +164,7 @@ def world_build(*, out: Path = Path("runs/world"), seed: Annotated[int, NOT_NEGA
     Args:
         out: Folder for weights and card.
         seed: The same seed gives the same weights on the same machine.
-        scale: Share of the full training; 1 takes hours, 0.01 shows that it works.
+        scale: Share of the full training; 1 takes about an hour on two cores, 0.01 shows that it works.
     """
     if not 0 < scale <= 1:
         raise ConfigError(f"--scale is {scale}; give more than 0 and at most 1")
