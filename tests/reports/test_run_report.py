@@ -118,3 +118,9 @@ def test_hostile_text_anywhere_is_inert(tmp_path: Path):
         journal.status("failed", reason=text)
     path = write_run_report(tmp_path / "run")
     assert_self_contained(path.read_text(encoding="utf-8"))
+
+
+def test_a_run_that_learns_from_rewards_shows_rewards_first():
+    names = ("loss/policy", "time/step", "rollout/length", "reward/mean", "validation/reward/mean")
+    groups = chart_groups({name: [(0.0, 1.0)] for name in names})
+    assert list(groups) == ["validation", "reward", "rollout", "loss", "time"]

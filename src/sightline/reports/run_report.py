@@ -65,11 +65,13 @@ def series_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Point]]:
 
 
 def chart_groups(metrics: Metrics) -> dict[str, list[list[str]]]:
-    """Group -> charts -> names of metrics; timing comes last."""
+    """Group -> charts -> names of metrics; timing comes last, and rewards first where they are learned from."""
     groups: dict[str, list[str]] = {}
     for name in metrics:
         groups.setdefault(name.partition("/")[0], []).append(name)
-    ordered = sorted(groups, key=lambda group: group == "time")
+    learns_from_rewards = "rollout" in groups  # then the loss says nothing, and the reward everything
+    first = ("validation", "reward", "rollout", "curriculum") if learns_from_rewards else ()
+    ordered = sorted(groups, key=lambda group: (group == "time", first.index(group) if group in first else len(first)))
     return {group: _of_like_size(groups[group], metrics) for group in ordered}
 
 
