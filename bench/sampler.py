@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2Config
@@ -46,8 +47,7 @@ def main() -> None:
         said = ", ".join(f"{key} {value:.2f} s" for key, value in medians.items())
         print(f"{name}: {said}, ratio {found[name]['ratio']:.2f}", flush=True)
     if asked.json:
-        with open(asked.json, "w", encoding="utf-8") as file:  # noqa: PTH123 - a path from the command line
-            json.dump(found, file, indent=1)
+        asked.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def make_model(side: int) -> LlavaForConditionalGeneration:
@@ -153,7 +153,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Sampling against transformers' generate.")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", default=None, help="file for the figures")
+    parser.add_argument("--json", type=Path, default=None, help="file for the figures")
     return parser.parse_args()
 
 

@@ -325,6 +325,12 @@ def judged_greedily(
     return found | ({"held_out": sum(held_out) / len(held_out)} if held_out else {})
 
 
+def time_outside(journal: Journal) -> str:
+    """How much of the updates went neither into sampling nor into forward and backward passes."""
+    shares = [row["time/outside_model"] for row in journal.read_metrics() if "time/outside_model" in row]
+    return f"{sum(shares) / max(1, len(shares)):.1%} of the updates' time was spent outside the model"
+
+
 def _space_of(part: Part) -> Space | None:
     """The frame in which a reward reads boxes, if it reads any and the frame stays."""
     parameter = inspect.signature(part.reward).parameters.get("space")

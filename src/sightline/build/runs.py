@@ -21,6 +21,7 @@ from sightline.build.rl import (
     make_watch,
     rollout_feed,
     sampler,
+    time_outside,
 )
 from sightline.config import Recipe, make_recipe, to_dict
 from sightline.data.check import Lengths, check_images, check_lengths
@@ -121,14 +122,8 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
             say(check_first_batch(policy, _first_batch(recipe, policy, data.groups)))
         run_loop(run)
         if judge is not None:
-            say(_time_outside(journal))
+            say(time_outside(journal))
     say(f"report: {write_run_report(journal.folder)}")
-
-
-def _time_outside(journal: Journal) -> str:
-    """How much of the updates went neither into sampling nor into forward and backward passes."""
-    shares = [row["time/outside_model"] for row in journal.read_metrics() if "time/outside_model" in row]
-    return f"{sum(shares) / max(1, len(shares)):.1%} of the updates' time was spent outside the model"
 
 
 @contextmanager

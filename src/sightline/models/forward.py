@@ -86,11 +86,11 @@ class Policy:
             ).last_hidden_state
             return hidden[rows[batch.mask], predicting[batch.mask]]
 
-        with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type]
+        with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type] - nn.Module types .config as a Tensor
             states = critic_states = states_of(self.model)
         if "values" in want and self.critic is not None and self.critic.model is not None:
             config = self.family.language_model(self.critic.model).config
-            with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type]
+            with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type] - nn.Module types .config as a Tensor
                 critic_states = states_of(self.critic.model)
         with self.precision():
             return self._read(states, critic_states, batch, want)
@@ -123,7 +123,7 @@ class Policy:
     def embed(self, layout: Layout, batch: Batch, *, model: Any | None = None) -> Tensor:
         """Input embeddings of the packed sequence with the images' features, the policy's, in their places."""
         language_model = self.family.language_model(self.model if model is None else model)
-        table = language_model.get_input_embeddings()  # type: ignore[operator]
+        table = language_model.get_input_embeddings()  # type: ignore[operator] - nn.Module types methods as Tensors
         embeddings = table(layout.tokens)
         features = self.vision.features([image for prompt in batch.prompts for image in prompt.images])
         if not layout.images:

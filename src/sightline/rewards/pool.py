@@ -5,6 +5,8 @@ policy (left out, worth zero, or the run stops), counted, and kept with its inpu
 advantages: workers get a factory of the judging function, by module and name, and its plain arguments.
 """
 
+import base64
+import json
 import signal
 import socket
 import subprocess
@@ -12,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
@@ -102,12 +104,12 @@ class RewardPool:
     def _hand_out(self, worker: _Worker, calls: Sequence[Call], numbers: deque[int]) -> None:
         worker.queue, worker.since = numbers, time.monotonic()
         if numbers:
-            worker.pipe.send([calls[n] for n in numbers])
+            _send(worker.pipe, [_plain(calls[n]) for n in numbers])
 
     def _receive(self, k: int, calls: Sequence[Call], found: list[Judged | None]) -> None:
         worker = self._workers[k]
         try:
-            found[worker.queue[0]] = worker.pipe.recv()
+            found[worker.queue[0]] = Judged(**_receive(worker.pipe))
         except (EOFError, OSError):
             self._replace(k, calls, found, "ended its process")
             return
@@ -144,12 +146,12 @@ def _start(factory: str, arguments: dict[str, Any]) -> _Worker:
     process = subprocess.Popen([sys.executable, "-c", command], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     theirs.close()
     pipe = Connection(ours.detach())
-    pipe.send((factory, arguments))
+    _send(pipe, [factory, arguments])
     if not pipe.poll(START_SECONDS):
         process.kill()
         raise RewardFailed(f"a reward process did not start within {START_SECONDS:g} seconds; import less in it")
     try:
-        problem = pipe.recv()
+        problem = _receive(pipe)
     except EOFError:
         problem = "its process ended while it was loaded"
     if problem is not None:
@@ -163,18 +165,53 @@ def work(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends its workers
     pipe = Connection(descriptor)
     try:
-        judge = _made(*pipe.recv())
+        judge = _made(*_receive(pipe))
     except Exception as error:  # noqa: BLE001 (somebody's module; the parent says what it was)
-        pipe.send(str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+        _send(pipe, str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
         return
-    pipe.send(None)
+    _send(pipe, None)
     while True:
         try:
-            calls = pipe.recv()
+            calls = [_call(plain) for plain in _receive(pipe)]
         except (EOFError, OSError):
             return
         for call in calls:
-            pipe.send(_judged(judge, call))
+            _send(pipe, asdict(_judged(judge, call)))
+
+
+def _send(pipe: Connection, value: Any) -> None:
+    """As JSON, so that nothing which comes back from somebody's reward can be more than data."""
+    pipe.send_bytes(json.dumps(value).encode())
+
+
+def _receive(pipe: Connection) -> Any:
+    return json.loads(pipe.recv_bytes())
+
+
+def _plain(call: Call) -> dict[str, Any]:
+    context = {f.name: getattr(call.context, f.name) for f in fields(call.context) if f.name != "load_image"}
+    picture = base64.b64encode(call.picture).decode() if isinstance(call.picture, bytes) else None
+    path = call.picture if isinstance(call.picture, str) else None
+    return {
+        "completion": asdict(call.completion),
+        "context": context | {"truth": dict(call.context.truth)},
+        "options": {name: dict(options) for name, options in call.options.items()},
+        "picture": picture,
+        "path": path,
+    }
+
+
+def _call(plain: Mapping[str, Any]) -> Call:
+    completion, context = dict(plain["completion"]), dict(plain["context"])
+    for record, names in ((completion, ("token_ids", "behaviour_logprobs")), (context, ("image_size", "seen_size"))):
+        record |= {name: tuple(record[name]) for name in names if record[name] is not None}
+    picture = plain["path"] if plain["picture"] is None else base64.b64decode(plain["picture"])
+    return Call(
+        completion=Completion(**completion),
+        context=RewardContext(**context),
+        options=plain["options"],
+        picture=picture,
+    )
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> Callable[[Call], Any]:
@@ -188,4 +225,8 @@ def _judged(judge: Callable[[Call], Any], call: Call) -> Judged:
         score = scored(judge(call))
     except Exception as error:  # noqa: BLE001 (a reward on untrusted text may raise anything)
         return Judged(value=None, problem=f"raised {type(error).__name__}: {error}")
-    return Judged(value=None) if score is None else Judged(value=score.value, parts=dict(score.parts))
+    return (
+        Judged(value=None)
+        if score is None
+        else Judged(value=float(score.value), parts={k: float(v) for k, v in score.parts.items()})
+    )
