@@ -143,7 +143,7 @@ def _judge(recipe: Recipe, journal: Journal, data: Data, validation: Data) -> It
 def _first_batch(recipe: Recipe, policy: Policy, groups: list[tuple[Group, Inputs]]) -> Batch:
     """One group to hold the forward to its plain twin with; sampled answers when the data has none."""
     if not learns_from_rewards(recipe):
-        return _batches(groups[:1], recipe, None)[0]
+        return next(_batches(groups[:1], recipe, None))
     prompt = groups[0][1].prompt(groups[0][0].prompt)
     answers = sampler(recipe, policy, groups[0][1])([prompt], num=2, seed=recipe.seed)[0]
     return make_batch([prompt], [[answer.token_ids or () for answer in answers]])
@@ -288,10 +288,10 @@ def _batch_maker(objective: str) -> Callable[[Sequence[tuple[Group, Inputs]]], B
     return make
 
 
-def _batches(groups: list[tuple[Group, Inputs]], recipe: Recipe, reference: Reference | None) -> list[Batch]:
+def _batches(groups: list[tuple[Group, Inputs]], recipe: Recipe, reference: Reference | None) -> Iterator[Batch]:
     make, size = _batch_maker(recipe.objective.kind), recipe.train.groups_per_step
     parts = (groups[start : start + size] for start in range(0, len(groups), size))
-    return [with_reference(make(part), reference) for part in parts]
+    return (with_reference(make(part), reference) for part in parts)
 
 
 def _reference(
@@ -308,14 +308,9 @@ def _reference(
         return frozen_copy(policy, loaded)
     assert recipe.reference.cache is not None
     kept = KeptLogprobs(Path(recipe.reference.cache), policy, loaded)
-    num_new = sum(kept.keep(_lazily(some, recipe)) for some in groups)
+    num_new = sum(kept.keep(_batches(some, recipe, None)) for some in groups)
     say(f"reference: log-probs of {num_new} answers computed, the others were kept in {recipe.reference.cache}")
     return kept
-
-
-def _lazily(groups: list[tuple[Group, Inputs]], recipe: Recipe) -> Any:
-    make, size = _batch_maker(recipe.objective.kind), recipe.train.groups_per_step
-    return (make(groups[start : start + size]) for start in range(0, len(groups), size))
 
 
 def _assemble(
