@@ -1,4 +1,4 @@
-"""Rewards for boxes: detection, and the one box of a referring expression.
+"""Rewards for the boxes of all objects.
 
 Vision-R1 (Zhan et al. 2025, arXiv 2503.18013) in its paper's form and in ours, and the rewards of VLM-R1 and
 Visual-RFT with their known failures mended; the published forms are in `published`. True boxes are in pixels of the
@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sightline.fields import RecordError, parse_json
 from sightline.records import Completion
 from sightline.registry import did_you_mean, register
 from sightline.rewards.answers import answer_span
@@ -22,7 +21,6 @@ from sightline.rewards.boxes import (
     BoxAnswer,
     LabelledBox,
     Space,
-    as_box,
     frame_size,
     iou,
     match_boxes,
@@ -39,6 +37,8 @@ DIGITS = 12
 """Overlaps are rounded to so many, so that a change of frame moves none across a threshold."""
 REPEAT_FROM = 0.95
 """IoU from which a second box of one label says the same as the first."""
+CLAIM_FROM = 0.5
+"""IoU from which a surplus box claims an object of its label again that another box has found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +76,8 @@ def vision_r1(  # noqa: PLR0913 - the paper's dials, each of which a curriculum 
     """Vision-R1: format + recall + precision, 0 to 3.
 
     `sightline`: boxes must have the right label to match, precision is over all items of the answer, a box given twice
-    (one label, IoU from 0.95) costs the format, thresholds belong to the better side, and where there is nothing to
-    find an empty list is right and any box is wrong.
+    (one label, IoU from 0.95) and an object boxed twice (from 0.5) cost the format, thresholds belong to the better
+    side, and where there is nothing to find an empty list is right and any box is wrong.
     `paper`: labels do not matter, and a box finds its object only above `valid_from`. `released`: what the authors'
     code computes (`published.released_vision_r1`); it has no thresholds to move, and "off" is its phase unless given.
 
@@ -108,35 +108,6 @@ def vision_r1(  # noqa: PLR0913 - the paper's dials, each of which a curriculum 
         rule = _rule(phase, step, context.progress, given)
         parts = _vision_r1_parts(completion.text, true, context, space, rule, as_in_paper=mode == "paper")
     return Score(value=math.fsum(parts.values()), parts=parts)
-
-
-@register("reward", "rec_iou")
-def rec_iou(
-    completion: Completion,
-    context: RewardContext,
-    *,
-    threshold: float | None = None,
-    space: Space = "seen",
-    span: str = "whole",
-) -> float | None:
-    """IoU of the one box of the answer with the one box that was asked for; with a `threshold` 1 from it on, else 0.
-
-    The truth is "target" (in the frame that the model saw), or the one of "objects" that has its "label". The answer is
-    [x1, y1, x2, y2], {"bbox_2d": ...}, or a list of one of these; several boxes earn nothing, so that guessing costs.
-    """
-    if threshold is not None:
-        _check_share(threshold, "threshold")
-    asked = _asked_box(context)
-    if asked is None:
-        return None
-    true, frame = asked
-    box = _only_box(answer_span(completion.text, span))
-    if box is None:
-        return 0.0
-    [box] = to_frame([box], space, image_size=context.image_size, seen_size=context.seen_size, target=frame)
-    pairs = match_boxes([LabelledBox(label="", box=box)], [LabelledBox(label="", box=true)])
-    overlap = round(pairs[0][2], DIGITS) if pairs else 0.0
-    return overlap if threshold is None else float(overlap >= threshold)
 
 
 @register("reward", "map")
@@ -222,7 +193,7 @@ def box_f1(
     if not thresholds:
         raise ValueError("threshold is an empty list; give one IoU or several, such as 0.5")
     for each in thresholds:
-        _check_share(each, "threshold")
+        check_share(each, "threshold")
     answer = _read(completion.text, context, space, span)
     if not true:
         return _right_about_nothing(answer)
@@ -282,7 +253,7 @@ def _map(answer: BoxAnswer, true: Sequence[LabelledBox]) -> float:
 
 
 def _claimed_again(answer: BoxAnswer, true: Sequence[LabelledBox], right: Collection[int]) -> Sequence[float]:
-    """For each object the greatest IoU with a box of its label that has found no object."""
+    """For each object the greatest IoU with a box of its label that has found no object; boxes in the truth's frame."""
     surplus = [box for place, box in enumerate(answer.boxes) if place not in right]
     if not surplus:
         return [0.0] * len(true)
@@ -307,30 +278,43 @@ def _vision_r1_parts(
     text: str, true: Sequence[LabelledBox], context: RewardContext, space: Space, rule: Rule, *, as_in_paper: bool
 ) -> dict[str, float]:
     """The parts by the paper's equations 4 to 8; our form differs in labels, in repeats and on the very threshold."""
-    width, height = frame_size(space, image_size=context.image_size, seen_size=context.seen_size)
     answer = read_boxes(text)
-    corners = (box.box for box in answer.boxes)
-    inside = all(x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height for x1, y1, x2, y2 in corners)
-    told_once = as_in_paper or not _says_again(answer.boxes) or _says_again(true)
-    form = float(answer.well_formed and inside and told_once)
+    placed = _placed(answer, context, space)
+    pairs = _pairs(placed, true, labels_count=not as_in_paper)
+    form = float(answer.well_formed and _is_inside(answer, context, space))
+    if not as_in_paper and not _says_again(true) and (_says_again(answer.boxes) or _claims_again(placed, true, pairs)):
+        form = 0.0
     num_objects = max(_num_instances(context, len(true)), len(true))
     if num_objects == 0:
         right = _right_about_nothing(answer)
         return {"format": form, "recall": right, "precision": right}
     if not answer.boxes:
         return {"format": form, "recall": 0.0, "precision": 0.0}
-    overlaps = [
-        overlap for _, _, overlap in _pairs(_placed(answer, context, space), true, labels_count=not as_in_paper)
-    ]
+    overlaps = [overlap for _, _, overlap in pairs]
     found = sum(overlap > rule.valid_from or (not as_in_paper and overlap == rule.valid_from) for overlap in overlaps)
     earned = math.fsum(differentiate(overlap, rule.none_below, rule.full_from) for overlap in overlaps)
     recall = differentiate(found / num_objects, rule.none_below, rule.full_from)
     return {"format": form, "recall": recall, "precision": earned / answer.num_items}
 
 
+def _is_inside(answer: BoxAnswer, context: RewardContext, space: Space) -> bool:
+    """Whether every box lies in the frame in which it is written."""
+    width, height = frame_size(space, image_size=context.image_size, seen_size=context.seen_size)
+    corners = (box.box for box in answer.boxes)
+    return all(x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height for x1, y1, x2, y2 in corners)
+
+
+def _claims_again(placed: BoxAnswer, true: Sequence[LabelledBox], pairs: Sequence[tuple[int, int, float]]) -> bool:
+    """Whether a surplus box lies on an object of its label that another box has found."""
+    if len(pairs) == len(placed.boxes):
+        return False
+    again = _claimed_again(placed, true, {place for place, _, _ in pairs})
+    return any(min(overlap, again[i]) >= CLAIM_FROM for _, i, overlap in pairs)
+
+
 def _rule(phase: str | None, step: float, progress: float, given: dict[str, float]) -> Rule:
     if phase is None:
-        _check_share(step, "step")
+        check_share(step, "step")
         phase = "late" if step < 1 and progress >= step else "early"
     if phase not in PHASES:
         raise ValueError(f"phase is {phase!r}{did_you_mean(str(phase), PHASES)}")
@@ -343,7 +327,7 @@ def _rule(phase: str | None, step: float, progress: float, given: dict[str, floa
         full_from=given.get("full_from", base.full_from),
     )
     for name, value in given.items():
-        _check_share(value, name)
+        check_share(value, name)
     if rule.none_below > rule.full_from:
         problem = f"none_below is {rule.none_below} and full_from {rule.full_from} (phase {phase})"
         raise ValueError(f"{problem}; give full_from at least none_below, both where the phase's do not fit")
@@ -359,42 +343,12 @@ def _num_instances(context: RewardContext, num_listed: int) -> int:
     return number
 
 
-def _asked_box(context: RewardContext) -> tuple[Box, Space] | None:
-    """The box that was asked for, and its frame."""
-    truth = context.truth
-    if truth.get("target") is not None:
-        [target] = true_boxes({"objects": [{"label": "", "box": truth["target"]}]}) or []
-        return target.box, "seen"
-    true, label = true_boxes(truth), truth.get("label")
-    if true is None:
-        return None
-    alike = [box for box in true if label is None or box.label == str(label).strip().lower()]
-    if len(alike) != 1:
-        problem = f"the truth has {len(alike)} objects to which rec_iou could refer"
-        raise ValueError(f'{problem}; give "target", or "objects" of which one has its "label"')
-    return alike[0].box, "original"
-
-
-def _only_box(text: str) -> Box | None:
-    """The box of an answer that is nothing but one box."""
-    try:
-        value = parse_json(text.removeprefix("```json").removesuffix("```"), "answer")
-    except RecordError:
-        return None
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, dict):
-        if value.keys() - {"label"} != {"bbox_2d"}:
-            return None
-        value = value["bbox_2d"]
-    return as_box(value)
-
-
 def _check_form(form: str, known: Sequence[str]) -> None:
     if form not in known:
         raise ValueError(f"form is {form!r}{did_you_mean(str(form), known)}")
 
 
-def _check_share(value: float, name: str) -> None:
+def check_share(value: float, name: str) -> None:
+    """Refuse what is no number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ValueError(f"{name} is {value!r}; give a number from 0 to 1")

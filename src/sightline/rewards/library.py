@@ -2,7 +2,7 @@
 
 import importlib
 
-ROOMS = ("detection", "answers", "formulas", "safety", "shaping")
+ROOMS = ("detection", "grounding", "answers", "formulas", "safety", "shaping")
 
 
 def load_builtin() -> None:
