@@ -136,6 +136,18 @@ def test_a_schedule_on_a_skill_that_nobody_measures_is_refused(world: Path, tmp_
         rewarded(world, tmp_path / "run", rewards=[{"name": "length", "options": {"high": schedule}}])
 
 
+def test_a_reward_for_a_task_that_no_prompt_has_is_refused(world: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"rewards: length: tasks names 'descibe', which no prompt has"):
+        rewarded(world, tmp_path / "run", rewards=[{"name": "length", "tasks": ["descibe"]}])
+
+
+def test_the_weight_of_the_kl_is_steered_and_logged(world: Path, tmp_path: Path):
+    objective = {"kind": "grpo", "kl_weight": 0.1, "kl_target": 1e-6, "kl_horizon": 4}
+    folder, _ = rewarded(world, tmp_path / "run", objective=objective)
+    factors = [row["kl/weight_factor"] for row in Journal.open(folder).read_metrics()]
+    assert factors[0] < 1 < factors[-1]
+
+
 def test_an_option_that_a_reward_does_not_take_is_refused(world: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"has no option 'hihg'; did you mean high"):
         rewarded(world, tmp_path / "run", rewards=[{"name": "length", "options": {"hihg": 3}}])
@@ -152,6 +164,10 @@ def test_an_option_that_a_reward_does_not_take_is_refused(world: Path, tmp_path:
         ({"objective": {"kind": "dpo"}, "rollout": {"group_size": 1}}, "dpo compares the answers of a group"),
         ({"objective": {"kind": "dpo"}, "reference": {"kind": "cached"}}, "answers are sampled during the run"),
         ({"rollout": {"prompts": 7}}, "rollout.prompts: is 7; give a multiple of train.groups_per_step"),
+        (
+            {"objective": {"kind": "ppo", "kl_target": 0.1}},
+            "objective.kl_target: steers a weight that is 0; give objective.kl_in_reward or kl_weight a start",
+        ),
         ({"reference": {"kind": "copy"}}, "without kl_weight and kl_in_reward nothing is compared"),
         (
             {"objective": {"kind": "grpo", "kl_weight": 0.1}, "reference": {"kind": "cached"}},

@@ -22,7 +22,7 @@ OBJECTIVES = {
     "sft": {"objective": {"kind": "sft"}},
     "dpo": {"objective": {"kind": "dpo", "nll_weight": 0.1}},
     "grpo": {
-        "objective": {"kind": "grpo", "kl_weight": 0.1, "entropy_weight": 0.01},
+        "objective": {"kind": "grpo", "kl_weight": 0.1, "kl_target": 0.1, "entropy_weight": 0.01},
         "rewards": [{"name": "length", "options": {"high": 4}}],
         "rollout": {"max_tokens": 4, "group_size": 2, "reward_workers": 0},
         "monitors": {"held_out": [{"name": "repetition"}]},

@@ -64,6 +64,20 @@ def test_a_separate_critic_shares_the_eyes_and_leaves_the_policy_alone():
     assert any(name.startswith("critic.model.") for name in gradients(values, critic.trained()))
 
 
+def test_where_adapters_are_trained_the_critic_has_adapters_of_its_own_on_the_same_weights():
+    policy, critic, trained = critical(separate=True, train="lora")
+    assert critic.model is not None
+    mine = dict(critic.model.named_parameters())
+    for name, parameter in policy.model.named_parameters():
+        assert (mine[name] is parameter) is (not parameter.requires_grad), name
+    names = [name for name in critic.trained() if name.startswith("critic.model.")]
+    assert names
+    assert all("lora" in name for name in names)
+    values = policy.score(batch(), want=WANT).values
+    assert values is not None
+    assert not gradients(values, trained)
+
+
 def test_a_new_head_says_nothing_and_a_token_that_is_not_scored_has_no_value():
     loaded = tiny_trained("full")
     policy = Policy(loaded.model, LLAVA, critic=make_critic(loaded.model, LLAVA, separate=False))

@@ -128,4 +128,4 @@ def test_the_kl_weight_follows_what_was_measured():
     assert adapted_kl_weight(0.1, 0.1, num_answers=64) == 0.1
     assert adapted_kl_weight(0.1, 0.11, num_answers=1000) == pytest.approx(0.1 * (1 + 0.1 * 0.1))
     assert adapted_kl_weight(0.1, 5.0, num_answers=1000) == pytest.approx(0.1 * (1 + 0.2 * 0.1))
-    assert adapted_kl_weight(0.1, 0.0, num_answers=500, target=0.3, horizon=1000) == pytest.approx(0.1 * 0.9)
+    assert adapted_kl_weight(0.1, 0.0, num_answers=500, target=0.3, horizon=1000.0) == pytest.approx(0.1 * 0.9)

@@ -194,6 +194,14 @@ def test_the_kl_term_by_hand():
     assert objective.needs_reference
 
 
+def test_the_kl_term_may_be_steered_by_a_factor():
+    objective = policy_gradient_objective(kl_weight=0.1, aggregation="token")
+    _, means = whole(objective, rollout())
+    _, steered = whole(objective, rollout().with_columns(kl_factor=torch.full((12,), 2.0)))
+    assert steered["loss/kl"] == pytest.approx(2 * means["loss/kl"])
+    assert steered["loss/policy"] == means["loss/policy"]
+
+
 def test_the_entropy_term_by_hand():
     objective = policy_gradient_objective(entropy_weight=0.1)
     terms, _, _ = by_hand(objective, hand_batch())

@@ -23,7 +23,8 @@ def length_judge(scale: float = 1.0) -> Callable[[Call], float | Score | None]:
             return float("nan")
         if text == "none":
             return None
-        return Score(value=scale * len(text), parts={"letters": float(len(text))})
+        placed = {"placed": ((2, 0.5), (4, -1.5)), "misplaced": ((-1, 0.5),)}.get(text, ())
+        return Score(value=scale * len(text), parts={"letters": float(len(text))}, placed=placed)
 
     return judge
 

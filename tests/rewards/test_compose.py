@@ -57,6 +57,41 @@ def test_a_closed_gate_takes_what_was_earned_and_leaves_what_was_lost():
     assert score(composed, "3").parts["form/gate"] == 1
 
 
+def test_a_reward_for_other_tasks_is_no_part_of_the_sum():
+    parts = (Part(name="a", reward=said, tasks=("count",)), Part(name="b", reward=boxes, tasks=("detect", "refer")))
+    about = {task: RewardContext(truth={}, task=task) for task in ("count", "refer", "read")}
+    composed = Composed(parts=parts)
+    assert score(composed, "3", context=about["count"]).parts == {"a": 3.0}
+    assert score(composed, "?", context=about["refer"]).value == 2.5
+    assert score(composed, "3", context=about["read"]) is None
+    assert score(composed, "3") is None
+    assert score(composed, "?", context=about["count"]) is None
+
+
+def placing(completion, context):
+    """Half of it at the third character."""
+    return Score(value=2.0, placed=((3, 1.0),))
+
+
+def test_what_is_placed_is_weighted_unless_a_gate_or_a_bound_changed_the_value():
+    twice = Part(name="a", reward=placing, weight=2.0)
+    assert score(Composed(parts=(twice,)), "1").placed == ((3, 2.0),)
+    assert score(Composed(parts=(Part(name="a", reward=placing, clip=(0.0, 1.0)),)), "1").placed == ()
+    form = Part(name="form", reward=format_match, options={"template": "number"}, weight=0.0, gate=1.0)
+    assert score(Composed(parts=(form, twice)), "1").placed == ((3, 2.0),)
+    assert score(Composed(parts=(form, twice)), "one").placed == ()
+
+
+def test_a_reward_may_be_earned_sentence_by_sentence():
+    def letters(completion, context):
+        return None if completion.text == "No." else float(len(completion.text))
+
+    composed = Composed(parts=(Part(name="a", reward=letters, weight=0.5, at="sentence"),))
+    assert score(composed, "One. Three. Two") == Score(value=7.5, parts={"a": 15.0}, placed=((4, 2.0), (11, 3.5)))
+    assert score(composed, "No. Yes. Two").placed == ((8, 4.0),)
+    assert score(composed, "One").placed == ()
+
+
 def test_a_gate_looks_at_the_value_before_clipping():
     composed = Composed(parts=(Part(name="a", reward=said, clip=(0.0, 1.0), gate=5.0),))
     assert [score(composed, text).value for text in ("4.9", "5", "9")] == [0, 1, 1]

@@ -34,6 +34,12 @@ def test_no_opinion_leaves_the_answer_out_without_a_problem(pool: RewardPool):
     assert pool(calls("none", "ab")) == [Judged(value=None), Judged(value=4.0, parts={"letters": 2.0})]
 
 
+def test_what_is_placed_comes_back(pool: RewardPool):
+    placed = ((2, 0.5), (4, -1.5))
+    assert pool(calls("placed")) == [Judged(value=12.0, parts={"letters": 6.0}, placed=placed)]
+    assert pool(calls("misplaced"))[0].problem is not None
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

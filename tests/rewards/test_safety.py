@@ -46,6 +46,16 @@ def test_hallucination_by_hand(text, value, hallucinated, missed):
     assert found.parts == pytest.approx({"hallucinated": hallucinated, "missed": missed})
 
 
+def test_every_mention_is_credited_with_what_it_changed():
+    text = "A red circle, a green star and a blue square."
+    found = judged(hallucination, text, TWO, vocabulary=WORLD)
+    assert [place for place, _ in found.placed] == [12, 26, 44]
+    assert [amount for _, amount in found.placed] == pytest.approx([1 / 2, 1 / 3 - 1 / 2, 2 / 3 - 1 / 3])
+    assert sum(amount for _, amount in found.placed) == pytest.approx(found.value)
+    tagged = judged(hallucination, f"<answer>{text}</answer>", TWO, vocabulary=WORLD, span="answer_tag")
+    assert [place for place, _ in tagged.placed] == [20, 34, 52]
+
+
 def test_weights_say_which_error_costs_more():
     one_of_each = "a red circle and a green star"
     weights = {"hallucinated_weight": 3.0, "missed_weight": 0.5}

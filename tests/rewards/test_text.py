@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.rewards.text import is_refusal, match_mentions, mentions, whole_number, yes_or_no
+from sightline.rewards.text import is_refusal, match_mentions, mentions, sentence_ends, whole_number, yes_or_no
 
 COLOURS = ("red", "green", "blue")
 SHAPES = ("circle", "square", "cross")
@@ -172,3 +172,18 @@ def test_any_text_is_read_without_an_error(text):
 def test_a_broken_number_is_no_whole_number(text: str):
     assert whole_number(text) is None
     assert whole_number("There are 5.") == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("One. Two! Three", (4, 9, 15)),
+        ("One. Two.", (4, 9)),
+        ("One", (3,)),
+        ("At 3.5 m. ", (9,)),
+        ("", ()),
+        ("What?!  So.", (6, 11)),
+    ],
+)
+def test_sentences_end_with_their_mark(text, ends):
+    assert sentence_ends(text) == ends

@@ -54,15 +54,65 @@ def test_reference_and_critic_read_in_portions_what_they_read_at_once(token_budg
     assert torch.equal(batch.columns["old_values"], 2 * place(rollout()))
 
 
-def test_the_critic_gives_whitened_advantages_and_returns():
+def test_the_critic_gives_whitened_advantages_and_returns_in_units_of_the_first_rollout():
     credit = Credit(rule="gae", token_budget=100, values=place, discount=0.9, gae_lambda=0.8)
-    batch = credit(rollout(), judged(), ALL)
-    rewards = torch.zeros(4, 3)
-    for n, length in enumerate(batch.lengths.tolist()):
-        rewards[n, length - 1] = VALUES[n]
-    advantages, returns = gae(rewards, place(batch), batch.mask, discount=0.9, lam=0.8)
-    assert torch.equal(batch.columns["advantages"], whiten(advantages, batch.mask))
-    assert torch.equal(batch.columns["returns"], returns)
+    mean, spread = float(torch.tensor(VALUES).mean()), float(torch.tensor(VALUES).std())
+    for values in (VALUES, (0.0, 9.0, 2.0, 1.0)):
+        batch = credit(rollout(), judged(values), ALL)
+        rewards = torch.zeros(4, 3)
+        for n, length in enumerate(batch.lengths.tolist()):
+            rewards[n, length - 1] = values[n]
+        said = torch.where(batch.mask, place(batch) * spread + mean, 0.0)
+        advantages, returns = gae(rewards, said, batch.mask, discount=0.9, lam=0.8)
+        torch.testing.assert_close(batch.columns["advantages"], whiten(advantages, batch.mask))
+        torch.testing.assert_close(batch.columns["returns"], torch.where(batch.mask, (returns - mean) / spread, 0.0))
+        assert torch.equal(batch.columns["old_values"], place(batch))
+    assert credit.state()["units"] == [mean, spread]
+
+
+def test_a_critic_that_says_nothing_expects_the_mean_whatever_the_scale():
+    for scale in (1.0, 100.0):
+        credit = Credit(rule="gae", token_budget=100, values=lambda b: torch.zeros(b.tokens.shape))
+        batch = credit(rollout(), judged(tuple(scale * v for v in VALUES)), ALL)
+        returns = [float(row[0]) for row in batch.columns["returns"]]
+        torch.testing.assert_close(torch.tensor(returns), (torch.tensor(VALUES) - 3) / torch.tensor(VALUES).std())
+
+
+def test_rewards_lie_where_they_were_placed_and_the_rest_on_the_last_token():
+    credit = Credit(rule="reinforce_pp", token_budget=100, text_ends=lambda ids: [3 * (n + 1) for n in range(len(ids))])
+    said = judged()
+    said[0] = Judged(value=1.0, placed=((2, 0.25),))
+    said[2] = Judged(value=2.0, placed=((3, 0.5), (4, 0.5), (6, -1.0), (99, 7.0)))
+    batch = credit(rollout(), said, ALL)
+    returns = torch.tensor([[1.0, 0.75, 0], [3, 0, 0], [2.0, 1.5, 2.0], [6, 6, 0]])
+    torch.testing.assert_close(batch.columns["advantages"], whiten(returns, batch.mask))
+    alike = Credit(rule="grpo", token_budget=100)
+    assert torch.equal(
+        alike(rollout(), said, ALL).columns["advantages"], alike(rollout(), judged(), ALL).columns["advantages"]
+    )
+
+
+def test_the_weight_of_the_kl_follows_its_target():
+    credits = [
+        Credit(
+            rule="dr_grpo",
+            token_budget=100,
+            reference=lambda batch, gap=gap: torch.where(batch.mask, -0.5 - gap, 0.0),
+            kl_in_reward=1.0,
+            kl_target=0.1,
+            kl_horizon=4.0,
+        )
+        for gap in (1.0, 0.01)
+    ]
+    first = [credit(rollout(), judged(), ALL) for credit in credits]
+    assert [batch.columns["kl_factor"].tolist() for batch in first] == [[1.0] * 4] * 2
+    assert [credit.facts()["kl/weight_factor"] for credit in credits] == pytest.approx([1.2, 0.8])
+    resumed = Credit(rule="dr_grpo", token_budget=100, reference=credits[0].reference, kl_in_reward=1.0, kl_target=0.1)
+    resumed.restore(credits[0].state())
+    fixed = Credit(rule="dr_grpo", token_budget=100, reference=credits[0].reference, kl_in_reward=1.2)
+    steered = resumed(rollout(), judged(), ALL).columns
+    torch.testing.assert_close(steered["kl_factor"], torch.full((4,), 1.2))
+    torch.testing.assert_close(steered["advantages"], fixed(rollout(), judged(), ALL).columns["advantages"])
 
 
 def test_the_critic_alone_learns_from_the_first_rollouts():

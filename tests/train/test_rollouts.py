@@ -78,6 +78,9 @@ class MeanCredit:
         self.mean = 0.5 * self.mean + 0.5 * float(rewards[scorable].mean())
         return batch.with_columns(advantages=advantages)
 
+    def facts(self) -> dict[str, float]:
+        return {"kl/weight_factor": 1.5}
+
     def state(self) -> dict[str, Any]:
         return {"mean": self.mean}
 

@@ -1,12 +1,12 @@
 """What a run that learns from rewards has besides a run on data: sampler, judge, credit, critic, and their feed."""
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from sightline.batch import Batch, PromptTokens
+from sightline.build.run_judge import RunJudge
 from sightline.config import Recipe
 from sightline.data.stream import Stream
 from sightline.journal import Journal
@@ -15,15 +15,7 @@ from sightline.models.heads import Critic, make_critic
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.sampler import SamplingParams, sample
-from sightline.records import Completion, Group, Prompt
-from sightline.registry import did_you_mean
-from sightline.rewards.boxes import SPACES, Space
-from sightline.rewards.compose import Part
-from sightline.rewards.contract import Judged, RewardContext
-from sightline.rewards.curriculum import Curriculum
-from sightline.rewards.frames import better_frame
-from sightline.rewards.judging import FACTORY, compose, make_judge
-from sightline.rewards.pool import Call, RewardPool
+from sightline.records import Completion, Group
 from sightline.train.credit import Credit
 from sightline.train.distributed import rank_and_size
 from sightline.train.engine import TrainingStopped
@@ -42,125 +34,14 @@ DEFAULT_RULES = {
     "reinforce_pp": "reinforce_pp",
     "ppo": "gae",
 }
-CREDIT_OPTIONS = ("advantage", "kl_in_reward", "discount", "gae_lambda")
+CREDIT_OPTIONS = ("advantage", "kl_in_reward", "kl_target", "kl_horizon", "discount", "gae_lambda")
 """Keys of the objective's block that the feed reads, not the loss."""
-MAX_KEPT_FAILURES = 100
 Row = tuple[Group, Inputs]
 
 
 def learns_from_rewards(recipe: Recipe) -> bool:
     """Whether the run samples answers and judges them; a preference loss with rewards does so too."""
     return bool(recipe.rewards)
-
-
-class RunJudge:
-    """The recipe's rewards over prompts and answers. State: where its curriculum stands."""
-
-    def __init__(self, recipe: Recipe, readers: Mapping[str, Inputs], journal: Journal) -> None:
-        """`readers` by prompt id know the pictures' sizes; failures of rewards go into the journal."""
-        entries = [entry.model_dump() for entry in recipe.rewards]
-        self._readers = readers
-        self._checked = False
-        self._max_tokens = recipe.rollout.max_tokens
-        composed = compose(entries)
-        self._curriculum: Curriculum = composed.curriculum()
-        self._spaces: dict[str, Space | None] = {part.name: _space_of(part) for part in composed.parts}
-        held_out = [entry.model_dump() for entry in recipe.monitors.held_out]
-        self._held_out = make_judge(held_out) if held_out else None
-        settings = recipe.rollout
-        self._pool = RewardPool(
-            FACTORY,
-            {"entries": entries},
-            num_workers=settings.reward_workers,
-            timeout=settings.reward_timeout,
-            on_error=settings.on_reward_error,
-            report=lambda call, problem: _keep_failure(journal, call, problem),
-        )
-
-    def __call__(
-        self,
-        prompts: Sequence[Prompt],
-        answers: Sequence[tuple[Completion, ...]],
-        *,
-        progress: float,
-        observe: bool = True,
-    ) -> list[tuple[Judged, ...]]:
-        """What the rewards say of every answer; then the curriculum sees what was reached."""
-        calls = self._calls(prompts, answers, progress, self._curriculum.values(progress))
-        if observe and not self._checked:
-            self._check_frames(calls)
-        found = self._pool(calls)
-        groups: list[tuple[Judged, ...]] = []
-        for group in answers:
-            start = sum(map(len, groups))
-            groups.append(tuple(found[start : start + len(group)]))
-            if observe:
-                self._curriculum.observe(_measures(groups[-1]))
-        if observe and (unknown := self._curriculum.unmeasured()):
-            measured = sorted({name for group in groups for name in _measures(group)})
-            problem = f"rewards: a schedule follows the skill {unknown[0]!r}, which no reward measures"
-            raise ValueError(f"{problem}{did_you_mean(unknown[0], measured)}")
-        return groups
-
-    def measure(self, prompts: Sequence[Prompt], answers: Sequence[tuple[Completion, ...]]) -> list[float]:
-        """The held-out measure of every answer that has one."""
-        if self._held_out is None:
-            return []
-        found = [self._held_out(call) for call in self._calls(prompts, answers, 1.0, {})]
-        return [score.value for score in found if score is not None]
-
-    def facts(self, progress: float) -> dict[str, float]:
-        """Scheduled options that are numbers, for the log."""
-        found = self._curriculum.moving(progress)
-        return {f"curriculum/{k}": float(v) for k, v in found.items() if isinstance(v, (int, float))}
-
-    def state(self) -> dict[str, Any]:
-        """Where the curriculum stands."""
-        return self._curriculum.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        self._curriculum.restore(state)
-
-    def close(self) -> None:
-        """End the processes that judge."""
-        self._pool.close()
-
-    def _check_frames(self, calls: Sequence[Call]) -> None:
-        """Boxes read in the wrong frame look like a bad model: refuse a frame that another one clearly beats."""
-        self._checked = True
-        for name, space in self._spaces.items():
-            problem = None if space is None else better_frame([(c.completion, c.context) for c in calls], space)
-            if problem is not None:
-                raise ValueError(f"rewards: {name}: {problem}")
-
-    def _calls(
-        self,
-        prompts: Sequence[Prompt],
-        answers: Sequence[tuple[Completion, ...]],
-        progress: float,
-        options: Mapping[str, Mapping[str, Any]],
-    ) -> list[Call]:
-        return [
-            Call(completion=completion, context=context, options=options, picture=_picture(prompt, inputs))
-            for prompt, group in zip(prompts, answers, strict=True)
-            for inputs in (self._readers[prompt.id],)
-            for context in (self._context(prompt, inputs, progress),)
-            for completion in group
-        ]
-
-    def _context(self, prompt: Prompt, inputs: Inputs, progress: float) -> RewardContext:
-        sizes = inputs.sizes(prompt.images[0]) if prompt.images else (None, None)
-        asked = " ".join(part for part in prompt.messages[-1].content if isinstance(part, str))
-        return RewardContext(
-            truth=prompt.truth,
-            prompt=asked,
-            task=prompt.task,
-            image_size=sizes[0],
-            seen_size=sizes[1],
-            progress=progress,
-            max_tokens=self._max_tokens,
-        )
 
 
 def make_run_critic(recipe: Recipe, loaded: Loaded) -> Critic | None:
@@ -203,7 +84,7 @@ def rollout_feed(
         judge=judge,
         credit=make_pairing(recipe, reference)
         if recipe.objective.kind == "dpo"
-        else make_credit(recipe, policy, reference),
+        else make_credit(recipe, policy, rows[0][1], reference),
         num_steps=num_steps,
     )
 
@@ -259,7 +140,7 @@ def make_pairing(recipe: Recipe, reference: Callable[[Batch], Tensor] | None) ->
     return Pairing(which=recipe.rollout.pairs, token_budget=recipe.train.token_budget, reference=reference)
 
 
-def make_credit(recipe: Recipe, policy: Policy, reference: Callable[[Batch], Tensor] | None) -> Credit:
+def make_credit(recipe: Recipe, policy: Policy, inputs: Inputs, reference: Callable[[Batch], Tensor] | None) -> Credit:
     """How the recipe's objective turns rewards into advantages."""
     objective: Any = recipe.objective
     weights = tuple((entry.label or entry.name.rpartition(":")[2], entry.weight) for entry in recipe.rewards)
@@ -277,6 +158,9 @@ def make_credit(recipe: Recipe, policy: Policy, reference: Callable[[Batch], Ten
         kl_in_reward=objective.kl_in_reward,
         discount=objective.discount,
         gae_lambda=objective.gae_lambda,
+        text_ends=inputs.text_ends,
+        kl_target=objective.kl_target,
+        kl_horizon=float(objective.kl_horizon),
         warmup=-(-recipe.critic.warmup_steps // rollout_plan(recipe).steps_per_rollout),
         apart=weights if recipe.rollout.combine == "normalise_then_sum" else (),
     )
@@ -329,38 +213,3 @@ def time_outside(journal: Journal) -> str:
     """How much of the updates went neither into sampling nor into forward and backward passes."""
     shares = [row["time/outside_model"] for row in journal.read_metrics() if "time/outside_model" in row]
     return f"{sum(shares) / max(1, len(shares)):.1%} of the updates' time was spent outside the model"
-
-
-def _space_of(part: Part) -> Space | None:
-    """The frame in which a reward reads boxes, if it reads any and the frame stays."""
-    parameter = inspect.signature(part.reward).parameters.get("space")
-    given = None if parameter is None else part.options.get("space", parameter.default)
-    return next((space for space in SPACES if space == given), None)
-
-
-def _measures(group: Sequence[Judged]) -> dict[str, float]:
-    """Means over a group of the value and of every part."""
-    names = {name for one in group for name in one.parts}
-    found = {name: [one.parts[name] for one in group if name in one.parts] for name in names}
-    values = [one.value for one in group if one.value is not None]
-    return {name: sum(given) / len(given) for name, given in found.items()} | (
-        {"reward": sum(values) / len(values)} if values else {}
-    )
-
-
-def _picture(prompt: Prompt, inputs: Inputs) -> bytes | str | None:
-    if not prompt.images:
-        return None
-    image = prompt.images[0]
-    return image.data if image.data is not None else str(inputs.store.locate(image))
-
-
-def _keep_failure(journal: Journal, call: Call, problem: str) -> None:
-    folder = journal.folder / "reward-failures"
-    folder.mkdir(exist_ok=True)
-    number = len(list(folder.iterdir()))
-    if number < MAX_KEPT_FAILURES:
-        group = Group(
-            prompt=Prompt(id=str(number), messages=(), truth=call.context.truth), completions=(call.completion,)
-        )
-        (folder / f"{number:04d}.json").write_text(group.to_json() + "\n" + problem + "\n")

@@ -1,7 +1,7 @@
 """From a recipe to a run: model, data, reference, feed and engine put together; and back from a run to its model."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from sightline.batch import Batch, make_batch
 from sightline.build.progress import Say, Show, shown
 from sightline.build.rl import (
     CREDIT_OPTIONS,
-    RunJudge,
     judged_greedily,
     learns_from_rewards,
     make_run_critic,
@@ -23,6 +22,7 @@ from sightline.build.rl import (
     sampler,
     time_outside,
 )
+from sightline.build.run_judge import RunJudge, run_judge
 from sightline.config import Recipe, make_recipe, to_dict
 from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
@@ -110,7 +110,7 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     )
     validation = read_data(recipe, recipe.data.validation_files, loaded)
     reference = _reference(recipe, policy, loaded, [data.groups, validation.groups], say)
-    with _judge(recipe, journal, data, validation) as judge:
+    with run_judge(recipe, journal, [*data.groups, *validation.groups]) as judge:
         run = _assemble(recipe, journal, loaded, policy, data, validation, reference, judge)
         run.show = show
         if isinstance(run.feed, RolloutFeed) and recipe.monitors.action != "off":
@@ -124,20 +124,6 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
         if judge is not None:
             say(time_outside(journal))
     say(f"report: {write_run_report(journal.folder)}")
-
-
-@contextmanager
-def _judge(recipe: Recipe, journal: Journal, data: Data, validation: Data) -> Iterator[RunJudge | None]:
-    """The processes that judge answers, for as long as the run needs them."""
-    if not learns_from_rewards(recipe):
-        yield None
-        return
-    readers = {group.prompt.id: inputs for group, inputs in (*data.groups, *validation.groups)}
-    judge = RunJudge(recipe, readers, journal)
-    try:
-        yield judge
-    finally:
-        judge.close()
 
 
 def _first_batch(recipe: Recipe, policy: Policy, groups: list[tuple[Group, Inputs]]) -> Batch:
@@ -269,8 +255,6 @@ def make_objective(recipe: Recipe) -> Objective:
     options = recipe.objective.model_dump(exclude={"kind", *CREDIT_OPTIONS}, exclude_none=True)
     if recipe.objective.kind in ("dr_grpo", "rloo", "reinforce"):
         options["max_length"] = recipe.rollout.max_tokens
-    if options.get("value_clip") == 0:
-        options["value_clip"] = None
     return find("objective", recipe.objective.kind)(**options)
 
 

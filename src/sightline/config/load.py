@@ -249,13 +249,25 @@ def _check_rewards(recipe: Recipe) -> None:
         raise _Contradiction(
             "rollout.prompts", f"is {rollout.prompts}; give a multiple of train.groups_per_step, or leave it out"
         )
-    if rollout.combine != "sum" and not isinstance(objective, PolicyGradient):
-        raise _Contradiction("rollout.combine", "is normalise_then_sum, but pairs compare sums; set it to sum")
-    if rollout.combine != "sum" and isinstance(objective, PolicyGradient) and objective.kl_in_reward > 0:
+    _check_kl_and_sums(recipe)
+
+
+def _check_kl_and_sums(recipe: Recipe) -> None:
+    """A weight that is steered has a start; what needs the sum of the rewards finds one."""
+    objective, rollout = recipe.objective, recipe.rollout
+    apart = rollout.combine != "sum"
+    if not isinstance(objective, PolicyGradient):
+        if apart:
+            raise _Contradiction("rollout.combine", "is normalise_then_sum, but pairs compare sums; set it to sum")
+        return
+    if objective.kl_target is not None and objective.kl_weight == objective.kl_in_reward == 0:
+        sentence = "steers a weight that is 0; give objective.kl_in_reward or kl_weight a start"
+        raise _Contradiction("objective.kl_target", sentence)
+    if apart and objective.kl_in_reward > 0:
         raise _Contradiction(
             "objective.kl_in_reward", "has no sum to be taken off with combine: normalise_then_sum; use kl_weight"
         )
-    if rollout.combine != "sum" and any(entry.gate is not None for entry in recipe.rewards):
+    if apart and any(entry.gate is not None for entry in recipe.rewards):
         raise _Contradiction("rollout.combine", "is normalise_then_sum, which leaves no sum to gate; remove the gates")
 
 

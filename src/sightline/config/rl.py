@@ -59,16 +59,22 @@ class PolicyGradient(BaseModel):
     """How that divergence is estimated from sampled tokens; null: as `kind` says."""
     kl_in_reward: NotNegative = 0.0
     """Taken off the reward of every token: this times its log-ratio to the reference (k1)."""
+    kl_target: Positive | None = None
+    """KL to the reference per token that the weight above is steered to, from rollout to rollout; null leaves it."""
+    kl_horizon: Count = 10_000
+    """Answers over which the weight follows kl_target: smaller follows faster."""
     entropy_weight: float = 0.0
     """Weight of the entropy bonus; above 0 keeps answers diverse."""
     discount: Share = 1.0
     """Of rewards that lie further ahead, for ppo and reinforce_pp."""
-    gae_lambda: Share = 0.95
-    """Between trusting the critic (0) and the reward alone (1), for ppo."""
+    gae_lambda: Share = 1.0
+    """Between trusting the critic (0) and the reward alone (1), for ppo. Below 1 a critic that knows little lets
+    answers grow shorter."""
     value_weight: Positive | None = None
     """Weight of the critic's loss, for ppo; null: 0.1."""
-    value_clip: NotNegative | None = None
-    """How far a value may move in one rollout before its loss stops pulling, for ppo; 0: any distance; null: 0.2."""
+    value_clip: Positive | None = None
+    """How far a value may move in one rollout before its loss stops pulling, in spreads of the first rollout's
+    rewards, for ppo; null: any distance."""
 
     @model_validator(mode="after")
     def _taken(self) -> "PolicyGradient":
@@ -97,6 +103,11 @@ class RewardEntry(BaseModel):
     """Where its value is below this, nothing that the answer earned counts; what it lost stays."""
     optional: bool = False
     """Whether an answer still counts on which this reward has no opinion."""
+    tasks: tuple[str, ...] = ()
+    """Names in `prompt.task` of the prompts that it is asked about, for data of several tasks; empty: all."""
+    at: Literal["end", "sentence"] = "end"
+    """Where ppo and reinforce_pp lay it: where the reward says, else on the last token; or on the end of every sentence
+    what that sentence added."""
 
     @field_validator("name")
     @classmethod
@@ -148,7 +159,8 @@ class Critic(BaseModel):
     model_config = STRICT
 
     separate: bool = False
-    """Give the critic a language model of its own; else it reads the policy's hidden states."""
+    """Give the critic weights of its own: adapters where the policy trains adapters, else a language model; false: it
+    reads the policy's hidden states."""
     learning_rate: Positive | None = None
     """Peak learning rate of the value head (and of a separate critic); null: ten times the policy's."""
     warmup_steps: Whole = 0

@@ -48,11 +48,13 @@ class Critic:
 def make_critic(model: Any, family: Family, *, separate: bool) -> Critic:
     """A critic for a policy's model.
 
-    A separate one starts as a copy of the language model and trains what the policy trains of it; tower and projector
-    stay common, so that every image is still encoded once.
+    A separate one starts as a copy of what the policy trains of its language model, on the same frozen weights: where
+    the policy trains adapters, it has adapters of its own and costs no second model. Tower and projector stay common,
+    so that every image is still encoded once.
     """
     weight = family.head(model).weight
     assert isinstance(weight, Tensor)
     head = ValueHead(weight.shape[1]).to(weight.device)
-    common = {id(part): part for part in (family.tower(model), family.projector(model))}
+    common: dict[int, Any] = {id(part): part for part in (family.tower(model), family.projector(model))}
+    common |= {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
     return Critic(head=head, model=copy.deepcopy(model, common) if separate else None)

@@ -129,6 +129,10 @@ class Inputs:
         shown = [token for token in ids if token != self.end_of_turn]
         return self.processor.tokenizer.decode(shown, skip_special_tokens=True)
 
+    def text_ends(self, ids: Sequence[int]) -> list[int]:
+        """Characters of an answer's text after each of its tokens."""
+        return [len(self.text(ids[: number + 1])) for number in range(len(ids))]
+
     def _loader(self, image: Image) -> Callable[[], Tensor]:
         return lambda: self.family.pixels(self.processor, self.limits.apply(self.store.open(image)))
 

@@ -91,7 +91,7 @@ def exact_kl(
 
 
 def adapted_kl_weight(
-    weight: float, measured: float, *, num_answers: int, target: float = 0.1, horizon: int = 10_000
+    weight: float, measured: float, *, num_answers: int, target: float = 0.1, horizon: float = 10_000.0
 ) -> float:
     """The KL weight for the next step (Ziegler et al. 2019): larger while `measured` is above `target`.
 

@@ -9,6 +9,7 @@ rewards: advantages, and what the sampling policy said, are columns of the batch
 | behaviour_logprobs | [N, T] | always, save with clip "none": under the policy that sampled, or a proximal one |
 | weight | [N] | if there: an answer of weight 0 is in no total and in no count; others weigh by it |
 | ref_logprobs | [N, T] | with `kl_weight`; if there, also for the log |
+| kl_factor | [N] | with `kl_weight`, if there: what the KL is multiplied by, for a weight that is steered |
 | rollout_logprobs | [N, T] | with `truncation`: what the sampler's own arithmetic said |
 | returns, old_values | [N, T] | with `value_weight`; `old_values` only with `value_clip` |
 """
@@ -234,7 +235,12 @@ def _policy_loss(clipping: _Clipping, level: str, top_entropy: float | None, tru
 
 def _kl_loss(name: str) -> _Loss:
     estimate = find_estimator(name)
-    return lambda micro: estimate(micro.logprobs, micro.column("ref_logprobs"))
+
+    def loss(micro: _Micro) -> Tensor:
+        found = estimate(micro.logprobs, micro.column("ref_logprobs"))
+        return found * micro.column("kl_factor") if "kl_factor" in micro.batch.columns else found
+
+    return loss
 
 
 def _entropy(micro: _Micro) -> Tensor:

@@ -236,14 +236,15 @@ def ppo_objective(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     value_weight: float = 0.1,
-    value_clip: float | None = 0.2,
+    value_clip: float | None = None,
     entropy_weight: float = 0.0,
     kl_weight: float = 0.0,
     kl_estimator: str = "k2",
 ) -> Objective:
     """PPO (Schulman et al. 2017) with a critic: one advantage per token, from `values.gae`, best whitened.
 
-    KL is usually in the reward. `clip` may be "dual" or "two_sided", at a ratio of 3 and 4 for bad tokens.
+    KL is usually in the reward. Values may move freely: clipping them is in the released code, not in the paper, and
+    did not help in Andrychowicz et al. 2021. `clip` may be "dual" or "two_sided", at a ratio of 3 and 4 for bad tokens.
     """
     return policy_gradient_objective(
         kind="ppo",

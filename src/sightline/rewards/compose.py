@@ -5,9 +5,9 @@ here: the error, with the reward's name in it, goes up to whoever runs the rewar
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from sightline.records import Completion
 from sightline.registry import check_options, did_you_mean
 from sightline.rewards.contract import Reward, RewardContext, Score, scored
 from sightline.rewards.curriculum import Curriculum, parse_schedule, value_at
+from sightline.rewards.text import sentence_ends
 
 HOW = ("sum", "sum_then_normalise", "normalise_then_sum")
 
@@ -39,6 +40,10 @@ class Part:
     """When its value (before clipping) is below this, nothing that the answer earned counts."""
     optional: bool = False
     """Whether the answer still counts when this reward has no opinion."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of the prompts that it is asked about; on others it is no part of the sum. Empty: all."""
+    at: Literal["end", "sentence"] = "end"
+    """Where it is earned: as the reward says (else at the end), or at the end of each sentence what that one added."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the function; schedules too, as plain data."""
 
@@ -61,8 +66,8 @@ class Composed:
 
     A closed gate takes away what an answer earned and leaves what it lost: the value is then `else_value` plus the
     weighted values that are below 0. Closing a gate therefore never pays. An answer on which a reward has no opinion
-    (None) gets None, unless that part is optional: then it is left out of the sum, its gate stays open, and only
-    when every part has no opinion the answer gets None.
+    (None) gets None, unless that part is optional or for other tasks: then it is left out of the sum, its gate stays
+    open, and only when every part has no opinion the answer gets None.
 
     Example: `Composed(parts=(Part(name="form", reward=format_match, gate=1.0, weight=0.0), Part(...)))`.
     """
@@ -95,8 +100,9 @@ class Composed:
         the context and on the first level of what a skill drives.
         """
         now = options or {}
-        given = {part.name: _judge(part, completion, context, now.get(part.name, {})) for part in self.parts}
-        if any(given[part.name] is None and not part.optional for part in self.parts):
+        asked = [part for part in self.parts if not part.tasks or context.task in part.tasks]
+        given = {part.name: _judge(part, completion, context, now.get(part.name, {})) for part in asked}
+        if any(given[part.name] is None and not part.optional for part in asked):
             return None
         scores = {name: score for name, score in given.items() if score is not None}
         if not scores:
@@ -105,8 +111,16 @@ class Composed:
         for part in self.parts:
             if (score := scores.get(part.name)) is not None:
                 logged |= _logged(part, score)
-        counted = zip((*(part.weight for part in self.parts), 1.0), self._counted(logged), strict=True)
-        return Score(value=math.fsum(weight * value for weight, value in counted if value == value), parts=logged)
+        counted = self._counted(logged)
+        weighted = zip((*(part.weight for part in self.parts), 1.0), counted, strict=True)
+        placed = tuple(
+            (place, part.weight * amount)
+            for part, value in zip(self.parts, counted, strict=False)
+            if part.name in scores and value == scores[part.name].value  # neither clipped nor behind a closed gate
+            for place, amount in scores[part.name].placed
+        )
+        value = math.fsum(weight * value for weight, value in weighted if value == value)
+        return Score(value=value, parts=logged, placed=placed)
 
     def curriculum(self) -> Curriculum:
         """The options of all parts with their schedules, at the start."""
@@ -125,7 +139,8 @@ class Composed:
             for i, score in enumerate(group):
                 if score is not None:
                     table[g, i] = self._counted(score.parts)
-        weights, optional = [part.weight for part in self.parts], [part.optional for part in self.parts]
+        weights = [part.weight for part in self.parts]
+        optional = [part.optional or bool(part.tasks) for part in self.parts]
         return combine(table, [*weights, 1.0], how, optional=[*optional, False], epsilon=epsilon)
 
     def _counted(self, logged: Mapping[str, float]) -> list[float]:
@@ -172,11 +187,27 @@ def combine(
 def _judge(part: Part, completion: Completion, context: RewardContext, now: Mapping[str, Any]) -> Score | None:
     plain = {name: parse_schedule(given) for name, given in part.options.items() if name not in now}
     chosen = {name: value_at(given, context.progress) for name, given in plain.items()}
-    given = part.reward(completion, context, **chosen, **now)
-    try:
-        return scored(given)
-    except ValueError as error:
-        raise ValueError(f"{part.name}: {error}") from error
+
+    def ask(text: Completion) -> Score | None:
+        given = part.reward(text, context, **chosen, **now)
+        try:
+            return scored(given)
+        except ValueError as error:
+            raise ValueError(f"{part.name}: {error}") from error
+
+    score = ask(completion)
+    return score if score is None or part.at == "end" else _by_sentence(score, completion.text, ask)
+
+
+def _by_sentence(score: Score, text: str, ask: Callable[[Completion], Score | None]) -> Score:
+    """The same score, earned at the ends of sentences: each gets what it added to the reward of the text before."""
+    placed, before = [], 0.0
+    for end in sentence_ends(text)[:-1]:
+        so_far = ask(Completion(text=text[:end]))
+        if so_far is not None:
+            placed.append((end, so_far.value - before))
+            before = so_far.value
+    return replace(score, placed=tuple(placed))
 
 
 def _logged(part: Part, score: Score) -> dict[str, float]:

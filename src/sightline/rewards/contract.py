@@ -22,6 +22,9 @@ class Score:
     """The reward."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Named parts, for the log; they need not add up to the value."""
+    placed: tuple[tuple[int, float], ...] = ()
+    """What is earned where: (characters of the text read so far, amount). Objectives that weigh tokens one by one lay
+    each amount on the token that ends there, and what is left of the value on the last token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,8 @@ class Judged:
     """The reward; None leaves the answer out of the update."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Each reward and its parts, for the log."""
+    placed: tuple[tuple[int, float], ...] = ()
+    """What of the value is earned before the end, as in `Score`."""
     problem: str | None = None
     """What went wrong, when something did."""
 
@@ -81,4 +86,7 @@ def scored(given: Any) -> Score | None:
     for name, value in {"value": score.value, **score.parts}.items():
         if not math.isfinite(value):
             raise ValueError(f"the reward's {name} is {value}; give back finite numbers")
+    for place, amount in score.placed:
+        if place < 0 or not math.isfinite(amount):
+            raise ValueError(f"the reward places {amount} at character {place}; give finite numbers, places from 0 on")
     return score

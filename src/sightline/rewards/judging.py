@@ -18,7 +18,7 @@ FACTORY = "sightline.rewards.judging:make_judge"
 
 
 def compose(entries: Sequence[Mapping[str, Any]]) -> Composed:
-    """The rewards of plain entries with the keys of a recipe: name, label, weight, options, clip, gate."""
+    """The rewards of plain entries, which have the keys of a recipe."""
     load_builtin()
     parts = []
     for entry in entries:
@@ -32,6 +32,8 @@ def compose(entries: Sequence[Mapping[str, Any]]) -> Composed:
                 clip=None if clip is None else (clip[0], clip[1]),
                 gate=entry.get("gate"),
                 optional=entry.get("optional", False),
+                tasks=tuple(entry.get("tasks", ())),
+                at=entry.get("at", "end"),
                 options=entry.get("options", {}),
             )
         )

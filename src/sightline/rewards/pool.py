@@ -109,7 +109,8 @@ class RewardPool:
     def _receive(self, k: int, calls: Sequence[Call], found: list[Judged | None]) -> None:
         worker = self._workers[k]
         try:
-            found[worker.queue[0]] = Judged(**_receive(worker.pipe))
+            plain = _receive(worker.pipe)
+            found[worker.queue[0]] = Judged(**plain | {"placed": tuple((c, a) for c, a in plain["placed"])})
         except (EOFError, OSError):
             self._replace(k, calls, found, "ended its process")
             return
@@ -225,8 +226,10 @@ def _judged(judge: Callable[[Call], Any], call: Call) -> Judged:
         score = scored(judge(call))
     except Exception as error:  # noqa: BLE001 (a reward on untrusted text may raise anything)
         return Judged(value=None, problem=f"raised {type(error).__name__}: {error}")
-    return (
-        Judged(value=None)
-        if score is None
-        else Judged(value=float(score.value), parts={k: float(v) for k, v in score.parts.items()})
+    if score is None:
+        return Judged(value=None)
+    return Judged(
+        value=float(score.value),
+        parts={k: float(v) for k, v in score.parts.items()},
+        placed=tuple((int(place), float(amount)) for place, amount in score.placed),
     )

@@ -42,7 +42,8 @@ def hallucination(
     One object takes one mention, so naming it again is a hallucination; with `kinds` labels are compared once each
     and repetition is left alone. `vocabulary` (or truth["vocabulary"]) says what could be named: a list of labels,
     labels with their synonyms, or {"colours": ..., "shapes": ...} for phrases such as "red striped circle". An empty
-    picture gives 1 to an answer that names nothing. Parts: shares of mentions hallucinated, of objects missed.
+    picture gives 1 to an answer that names nothing. Parts: shares of mentions hallucinated, of objects missed. Every
+    mention is credited with what it changed.
     """
     objects = context.truth.get("objects")
     if objects is None:
@@ -61,11 +62,20 @@ def hallucination(
         present = list(dict.fromkeys(present))
         named = tuple({mention.label: mention for mention in named}.values())
     naming = match_mentions(named, present)
-    found, absent, missed = len(naming.found), len(naming.absent), len(naming.missed)
-    parts = {"hallucinated": absent / max(len(named), 1), "missed": missed / max(len(present), 1)}
-    total = found + hallucinated_weight * absent + missed_weight * missed
-    value = found / total if total else 1.0
-    return Score(value=value if _says_something(answer) else 0.0, parts=parts)
+    parts = {
+        "hallucinated": len(naming.absent) / max(len(named), 1),
+        "missed": len(naming.missed) / max(len(present), 1),
+    }
+    if not _says_something(answer):
+        return Score(value=0.0, parts=parts)
+    before = completion.text.find(answer)
+    value, found, placed, right = float(not present), 0, [], set(naming.found)
+    for number, mention in enumerate(named, start=1):
+        found += mention in right
+        total = found + hallucinated_weight * (number - found) + missed_weight * (len(present) - found)
+        placed.append((before + mention.end, found / total - value))
+        value = found / total
+    return Score(value=value, parts=parts, placed=tuple(placed))
 
 
 @register("reward", "refusal")

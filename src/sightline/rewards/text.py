@@ -76,6 +76,12 @@ def whole_number(text: str) -> int | None:
     return int(only)
 
 
+def sentence_ends(text: str) -> tuple[int, ...]:
+    """One past the last character of every sentence; the last one ends with the text."""
+    ends = [match.end() for match in re.finditer(r"[.!?](?=\s)", text)]
+    return (*ends, len(text)) if text[ends[-1] if ends else 0 :].strip() else tuple(ends)
+
+
 def is_refusal(text: str) -> bool:
     """Whether the answer declines."""
     return REFUSAL.search(text) is not None

@@ -39,6 +39,10 @@ class Pairing:
         margins = torch.as_tensor([margin for _, _, margin in pairs], dtype=torch.float32)
         return replace(batch, pairs=rows, pair_columns={"margin": margins})
 
+    def facts(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
     def state(self) -> dict[str, Any]:
         """Nothing."""
         return {}

@@ -117,6 +117,10 @@ class Credit(Protocol):
         """The batch with a column "advantages", and what else the objective reads; `scorable` [N] takes part."""
         ...
 
+    def facts(self) -> Facts:
+        """What is worth logging of how credit was given."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """What is kept, as plain JSON."""
         ...
@@ -245,6 +249,7 @@ class RolloutFeed:
         self._facts |= boxes_facts([(self._rows[answers.row], answers) for answers in kept])
         self._facts |= self._judge.facts(self._progress())
         batch = self._batch(kept)
+        self._facts |= self._credit.facts()
         self._facts |= {f"time/{name}_seconds": seconds for name, seconds in self._seconds.items()}
         return _Rollout(rows=[answers.row for answers in kept], batch=batch, left=self._order(len(kept)))
 

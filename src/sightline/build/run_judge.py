@@ -1,0 +1,191 @@
+"""A run's rewards: contexts from prompts and pictures, the pool that judges, the curriculum, the held-out measure."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sightline.config import Recipe
+from sightline.journal import Journal
+from sightline.models.inputs import Inputs
+from sightline.records import Completion, Group, Prompt
+from sightline.registry import did_you_mean
+from sightline.rewards.boxes import SPACES, Space
+from sightline.rewards.compose import Part
+from sightline.rewards.contract import Judged, RewardContext
+from sightline.rewards.curriculum import Curriculum
+from sightline.rewards.frames import better_frame
+from sightline.rewards.judging import FACTORY, compose, make_judge
+from sightline.rewards.pool import Call, RewardPool
+
+MAX_KEPT_FAILURES = 100
+
+
+@contextmanager
+def run_judge(recipe: Recipe, journal: Journal, rows: Sequence[tuple[Group, Inputs]]) -> Iterator["RunJudge | None"]:
+    """What judges the answers of a run, for as long as it needs that; None for a run that learns from data alone."""
+    if not recipe.rewards:
+        yield None
+        return
+    _check_tasks(recipe, [group.prompt for group, _ in rows])
+    judge = RunJudge(recipe, {group.prompt.id: inputs for group, inputs in rows}, journal)
+    try:
+        yield judge
+    finally:
+        judge.close()
+
+
+class RunJudge:
+    """The recipe's rewards over prompts and answers. State: where its curriculum stands."""
+
+    def __init__(self, recipe: Recipe, readers: Mapping[str, Inputs], journal: Journal) -> None:
+        """`readers` by prompt id know the pictures' sizes; failures of rewards go into the journal."""
+        entries = [entry.model_dump() for entry in recipe.rewards]
+        self._readers = readers
+        self._checked = False
+        self._max_tokens = recipe.rollout.max_tokens
+        composed = compose(entries)
+        self._curriculum: Curriculum = composed.curriculum()
+        self._spaces: dict[str, Space | None] = {part.name: _space_of(part) for part in composed.parts}
+        held_out = [entry.model_dump() for entry in recipe.monitors.held_out]
+        self._held_out = make_judge(held_out) if held_out else None
+        settings = recipe.rollout
+        self._pool = RewardPool(
+            FACTORY,
+            {"entries": entries},
+            num_workers=settings.reward_workers,
+            timeout=settings.reward_timeout,
+            on_error=settings.on_reward_error,
+            report=lambda call, problem: _keep_failure(journal, call, problem),
+        )
+
+    def __call__(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[tuple[Completion, ...]],
+        *,
+        progress: float,
+        observe: bool = True,
+    ) -> list[tuple[Judged, ...]]:
+        """What the rewards say of every answer; then the curriculum sees what was reached."""
+        calls = self._calls(prompts, answers, progress, self._curriculum.values(progress))
+        if observe and not self._checked:
+            self._check_frames(calls)
+        found = self._pool(calls)
+        groups: list[tuple[Judged, ...]] = []
+        for group in answers:
+            start = sum(map(len, groups))
+            groups.append(tuple(found[start : start + len(group)]))
+            if observe:
+                self._curriculum.observe(_measures(groups[-1]))
+        if observe and (unknown := self._curriculum.unmeasured()):
+            measured = sorted({name for group in groups for name in _measures(group)})
+            problem = f"rewards: a schedule follows the skill {unknown[0]!r}, which no reward measures"
+            raise ValueError(f"{problem}{did_you_mean(unknown[0], measured)}")
+        return groups
+
+    def measure(self, prompts: Sequence[Prompt], answers: Sequence[tuple[Completion, ...]]) -> list[float]:
+        """The held-out measure of every answer that has one."""
+        if self._held_out is None:
+            return []
+        found = [self._held_out(call) for call in self._calls(prompts, answers, 1.0, {})]
+        return [score.value for score in found if score is not None]
+
+    def facts(self, progress: float) -> dict[str, float]:
+        """Scheduled options that are numbers, for the log."""
+        found = self._curriculum.moving(progress)
+        return {f"curriculum/{k}": float(v) for k, v in found.items() if isinstance(v, (int, float))}
+
+    def state(self) -> dict[str, Any]:
+        """Where the curriculum stands."""
+        return self._curriculum.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self._curriculum.restore(state)
+
+    def close(self) -> None:
+        """End the processes that judge."""
+        self._pool.close()
+
+    def _check_frames(self, calls: Sequence[Call]) -> None:
+        """Boxes read in the wrong frame look like a bad model: refuse a frame that another one clearly beats."""
+        self._checked = True
+        for name, space in self._spaces.items():
+            problem = None if space is None else better_frame([(c.completion, c.context) for c in calls], space)
+            if problem is not None:
+                raise ValueError(f"rewards: {name}: {problem}")
+
+    def _calls(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[tuple[Completion, ...]],
+        progress: float,
+        options: Mapping[str, Mapping[str, Any]],
+    ) -> list[Call]:
+        return [
+            Call(completion=completion, context=context, options=options, picture=_picture(prompt, inputs))
+            for prompt, group in zip(prompts, answers, strict=True)
+            for inputs in (self._readers[prompt.id],)
+            for context in (self._context(prompt, inputs, progress),)
+            for completion in group
+        ]
+
+    def _context(self, prompt: Prompt, inputs: Inputs, progress: float) -> RewardContext:
+        sizes = inputs.sizes(prompt.images[0]) if prompt.images else (None, None)
+        asked = " ".join(part for part in prompt.messages[-1].content if isinstance(part, str))
+        return RewardContext(
+            truth=prompt.truth,
+            prompt=asked,
+            task=prompt.task,
+            image_size=sizes[0],
+            seen_size=sizes[1],
+            progress=progress,
+            max_tokens=self._max_tokens,
+        )
+
+
+def _check_tasks(recipe: Recipe, prompts: Sequence[Prompt]) -> None:
+    """A reward is for tasks that occur."""
+    known = sorted({prompt.task for prompt in prompts if prompt.task is not None})
+    for entry in recipe.rewards:
+        for task in entry.tasks:
+            if task not in known:
+                listed = f"; the tasks are {', '.join(known)}" if known else "; no prompt names its task"
+                hint = did_you_mean(task, known)
+                raise ValueError(f"rewards: {entry.name}: tasks names {task!r}, which no prompt has{hint or listed}")
+
+
+def _space_of(part: Part) -> Space | None:
+    """The frame in which a reward reads boxes, if it reads any and the frame stays."""
+    parameter = inspect.signature(part.reward).parameters.get("space")
+    given = None if parameter is None else part.options.get("space", parameter.default)
+    return next((space for space in SPACES if space == given), None)
+
+
+def _measures(group: Sequence[Judged]) -> dict[str, float]:
+    """Means over a group of the value and of every part."""
+    names = {name for one in group for name in one.parts}
+    found = {name: [one.parts[name] for one in group if name in one.parts] for name in names}
+    values = [one.value for one in group if one.value is not None]
+    return {name: sum(given) / len(given) for name, given in found.items()} | (
+        {"reward": sum(values) / len(values)} if values else {}
+    )
+
+
+def _picture(prompt: Prompt, inputs: Inputs) -> bytes | str | None:
+    if not prompt.images:
+        return None
+    image = prompt.images[0]
+    return image.data if image.data is not None else str(inputs.store.locate(image))
+
+
+def _keep_failure(journal: Journal, call: Call, problem: str) -> None:
+    folder = journal.folder / "reward-failures"
+    folder.mkdir(exist_ok=True)
+    number = len(list(folder.iterdir()))
+    if number < MAX_KEPT_FAILURES:
+        group = Group(
+            prompt=Prompt(id=str(number), messages=(), truth=call.context.truth), completions=(call.completion,)
+        )
+        (folder / f"{number:04d}.json").write_text(group.to_json() + "\n" + problem + "\n")
