@@ -13,7 +13,7 @@ import pytest
 from safetensors import SafetensorError
 
 from sightline import journal as journal_module
-from sightline.journal import Journal, RunError, RunFailed, atomic_write, environment, step_of
+from sightline.journal import Journal, RunError, RunFailed, atomic_write, step_of
 
 RECIPE = {"name": "tiny", "objective": {"kind": "dpo", "beta": 0.1}}
 
@@ -82,22 +82,6 @@ def test_a_folder_that_is_not_there_or_is_a_file_is_refused(tmp_path):
         Journal.create(tmp_path / "file" / "run", RECIPE, {})
 
 
-def test_environment_says_where_a_run_began_without_torch():
-    code = "import sys, sightline.journal as j; j.environment(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    found = environment()
-    assert found["packages"]["numpy"]
-    assert json.loads(json.dumps(found)) == found
-
-
-def test_environment_outside_a_repository_names_no_commit(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert environment()["git_commit"] is None
-    monkeypatch.setenv("PATH", "")
-    assert environment()["git_commit"] is None
-
-
 # Rows
 
 
@@ -132,6 +116,16 @@ def test_samples_keep_their_text_on_one_line(journal):
         {"step": 3, "text": "b"},
     ]
     assert (journal.folder / "samples.jsonl").read_text().count("\n") == 2
+
+
+def test_alarms_and_what_was_watched_come_back_and_alarms_are_rewound(journal):
+    assert (journal.read_watched(), journal.read_alarms()) == ([], [])
+    journal.watched([{"signal": "kl", "metric": "kl/reference", "above": 0.5}])
+    journal.alarm(3, {"signal": "kl", "since": 2, "sentence": "kl: far"})
+    journal.alarm(5, {"signal": "kl", "since": 5, "sentence": "kl: far again"})
+    assert journal.read_watched() == [{"signal": "kl", "metric": "kl/reference", "above": 0.5}]
+    journal.rewind(4)
+    assert journal.read_alarms() == [{"step": 3, "signal": "kl", "since": 2, "sentence": "kl: far"}]
 
 
 def test_skipped_rows_are_listed_once_however_often_the_data_is_read(journal):

@@ -6,6 +6,8 @@
       status.json        running, interrupted, failed or done
       metrics.jsonl      one line per log: {"step": 3, "loss/dpo": 0.61, "time/step": 0.2}
       samples.jsonl      answers sampled along the way
+      watched.json       what the monitors look at, and where each becomes an alarm
+      alarms.jsonl       the alarms that were raised
       skipped.jsonl      the bad rows that were left out
       checkpoints/step-000100/   each with manifest.json: sizes and sha256 of its files
       report.html        written by reports
@@ -23,14 +25,10 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -40,20 +38,9 @@ from safetensors import SafetensorError
 
 State = Literal["running", "interrupted", "failed", "done"]
 
-_PACKAGES = (
-    "sightline",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "safetensors",
-    "tokenizers",
-    "numpy",
-    "pillow",
-)
 _CHECKPOINT = re.compile(r"step-(\d{6,})")
 _PARTIAL = ".partial-"
-_ROWS = ("metrics.jsonl", "samples.jsonl")
+_ROWS = ("metrics.jsonl", "samples.jsonl", "alarms.jsonl")
 
 
 class RunError(ValueError):
@@ -174,6 +161,24 @@ class Journal:
         """All sampled answers in order."""
         return _read_rows(self.folder / "samples.jsonl")
 
+    def watched(self, signals: Iterable[Mapping[str, Any]]) -> None:
+        """Say what the monitors look at; replaces an earlier list."""
+        self.lock()
+        self._write_whole("watched.json", json.dumps(list(signals), ensure_ascii=False, indent=1) + "\n")
+
+    def read_watched(self) -> list[dict[str, Any]]:
+        """What the monitors look at; nothing in a run without monitors."""
+        path = self.folder / "watched.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+    def alarm(self, step: int, row: Mapping[str, Any]) -> None:
+        """Append an alarm that was raised."""
+        self._append("alarms.jsonl", [{"step": step, **row}])
+
+    def read_alarms(self) -> list[dict[str, Any]]:
+        """All alarms in order."""
+        return _read_rows(self.folder / "alarms.jsonl")
+
     def skipped(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """List the bad rows of the data that this run leaves out; replaces an earlier list."""
         self.lock()
@@ -291,20 +296,6 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def environment() -> dict[str, Any]:
-    """Where this process runs: versions, machine, commit of the current folder and command line."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "num_cpus": os.cpu_count(),
-        "argv": sys.argv,
-        "started": _now(),
-    }
-
-
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Write a whole file that is either the old or the new one at any moment."""
     data = content.encode("utf-8") if isinstance(content, str) else content
@@ -377,18 +368,3 @@ def _reason(error: Exception) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(("git", *words), capture_output=True, text=True, timeout=5, check=False)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -10,6 +10,7 @@ from sightline import build
 from sightline.build.runs import load_for_training, make_objective
 from sightline.config import ConfigError, make_recipe, to_dict
 from sightline.journal import Journal, RunFailed
+from sightline.reports.run_report import write_run_report
 from tests.train.runs import tiny_recipe
 
 SHORT = {"steps": 4, "save_every": 4, "samples": 0, "groups_per_step": 3, "token_budget": 400}
@@ -117,6 +118,11 @@ def test_rewards_that_never_vary_stop_the_run_and_say_so(world: Path, my_folder:
     with pytest.raises(RunFailed, match=r"without_signal: rollout/without_signal is 1, .* since update 1;") as raised:
         rewarded(world, my_folder / "run", rewards=[{"name": "my_rewards:always_one"}], monitors={"patience": 3})
     assert str(raised.value).count("answer: ") == 3
+    [alarm] = Journal.open(my_folder / "run").read_alarms()
+    assert (alarm["signal"], alarm["step"], alarm["since"]) == ("without_signal", 3, 1)
+    page = write_run_report(my_folder / "run").read_text()
+    assert "1 alarm raised." in page
+    assert "without_signal: rollout/without_signal is 1" in page
     assert Journal.open(my_folder / "run").latest() is not None
 
 

@@ -60,6 +60,18 @@ def test_a_chart_without_a_finite_value_says_so():
     assert "no finite value yet" in line_chart({}, title="loss", x_label="step")
 
 
+def test_a_bound_is_drawn_where_the_values_stay_legible():
+    points = [(0.0, 1.0), (10.0, 2.0)]
+    near = line_chart({"a": points}, title="t", x_label="step", bounds={"alarm": 3.0}, note="Alarm: above 3.")
+    assert 'class="mark"' in near
+    assert "Alarm: above 3." in Reader(near).text
+    far = line_chart({"a": points}, title="t", x_label="step", bounds={"alarm": 300.0}, note="Alarm: above 300.")
+    assert 'class="mark"' not in far
+    assert "Alarm: above 300." in Reader(far).text
+    flat = line_chart({"a": [(0.0, 0.0), (1.0, 0.0)]}, title="t", x_label="step", bounds={"alarm": 0.5})
+    assert 'class="line"' in flat
+
+
 def test_scattered_values_are_drawn_faint_under_their_running_mean():
     noisy = line_chart({"a": [(float(i), float(i % 2)) for i in range(200)]}, title="t", x_label="step")
     smooth = line_chart({"a": [(float(i), float(i)) for i in range(200)]}, title="t", x_label="step")

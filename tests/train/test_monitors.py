@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from sightline.train.monitors import CURES, Bounds, Watch
+from sightline.train.monitors import CURES, Bounds, Watch, watched
 
 HONEST = {
     "rollout/without_signal": 0.3,
@@ -93,3 +93,14 @@ def test_a_watch_goes_on_from_its_state():
         bad = honest(step) | BAD["length_growth"]
         assert first.look(step, bad) == second.look(step, bad)
     assert first.state() == second.state()
+
+
+def test_every_signal_is_listed_for_the_report_unless_it_is_off():
+    assert {row["signal"] for row in watched(Bounds(kl=0.5))} == set(CURES)
+    listed = {row["signal"]: row for row in watched(Bounds(reward_collapse=None, held_out_fall=None))}
+    assert set(CURES) - set(listed) == {"kl", "reward_collapse", "held_out_fall"}
+    assert listed["boxes_per_object"] == {
+        "signal": "boxes_per_object",
+        "metric": "rollout/boxes_per_object",
+        "above": 2.0,
+    }

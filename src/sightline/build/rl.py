@@ -19,7 +19,7 @@ from sightline.records import Completion, Group
 from sightline.train.credit import Credit
 from sightline.train.distributed import rank_and_size
 from sightline.train.engine import TrainingStopped
-from sightline.train.monitors import Alarm, Bounds, Watch
+from sightline.train.monitors import Alarm, Bounds, Watch, watched
 from sightline.train.pairing import Pairing
 from sightline.train.rollouts import RolloutFeed, RolloutPlan
 
@@ -166,13 +166,18 @@ def make_credit(recipe: Recipe, policy: Policy, inputs: Inputs, reference: Calla
     )
 
 
-def make_watch(recipe: Recipe, feed: RolloutFeed, say: Callable[[str], None]) -> tuple[Watch, Callable[[Alarm], None]]:
+def make_watch(
+    recipe: Recipe, feed: RolloutFeed, journal: Journal, say: Callable[[str], None]
+) -> tuple[Watch, Callable[[int, Alarm], None]]:
     """What looks at the run's metrics, and what happens at an alarm: a warning once per signal, or a stop."""
     settings = recipe.monitors
     bounds = Bounds(**settings.model_dump(exclude={"action", "held_out"}))
+    journal.watched(watched(bounds))
     warned: set[str] = set()
 
-    def alarmed(alarm: Alarm) -> None:
+    def alarmed(step: int, alarm: Alarm) -> None:
+        if alarm.signal not in warned:
+            journal.alarm(step, {"signal": alarm.signal, "since": alarm.since, "sentence": alarm.sentence})
         if settings.action == "stop":
             shown = [c.text for answers in feed.last for c in answers.completions][:3]
             said = "".join(f"\n  answer: {text[:300]!r}" for text in shown)

@@ -28,7 +28,8 @@ from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
 from sightline.data.images import ImageStore
 from sightline.data.stream import Stream
-from sightline.journal import Journal, RunError, RunFailed, environment, recipe_of
+from sightline.environment import environment
+from sightline.journal import Journal, RunError, RunFailed, recipe_of
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs, PictureLimits
 from sightline.models.load import Loaded, choose_trained, load_model, use_checkpointing
@@ -114,7 +115,7 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
         run = _assemble(recipe, journal, loaded, policy, data, validation, reference, judge)
         run.show = show
         if isinstance(run.feed, RolloutFeed) and recipe.monitors.action != "off":
-            run.watch, run.alarmed = make_watch(recipe, run.feed, say)
+            run.watch, run.alarmed = make_watch(recipe, run.feed, journal, say)
         step = resume_from_latest(run)
         if step:
             say(f"going on from step {step} of {run.plan.num_steps}")

@@ -23,6 +23,7 @@ _MOST_POINTS = 400
 _SMOOTH_FROM = 60
 _MARKED_UP_TO = 24
 _LANE = 42.0
+_MOST_ROOM = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +79,14 @@ def line_chart(
     x_label: str,
     y_label: str = "",
     styles: Mapping[str, int] | None = None,
+    bounds: Mapping[str, float] | None = None,
+    note: str = "",
 ) -> str:
     """One chart with a line per series; a value that is not finite leaves a gap.
 
     Many values that scatter are drawn faint under their running mean. `styles` fixes colour and marker by
-    name, so that a series looks the same in every chart of a page.
+    name, so that a series looks the same in every chart of a page. `bounds` are named levels, drawn across the chart
+    where that leaves the series legible. `note` stands below.
     """
     drawable = {name: [_clean(point) for point in points] for name, points in series.items()}
     finite = [point for points in drawable.values() for point in points if math.isfinite(point[1])]
@@ -90,15 +94,19 @@ def line_chart(
         return _figure(title, f'<p class="empty">{text(title)}: no finite value yet.</p>', "")
     chosen = {name: (styles or {}).get(name, i) % NUM_STYLES for i, name in enumerate(series)}
     xs, ys = [x for x, _ in finite], [y for _, y in finite]
-    pad = (max(ys) - min(ys)) * 0.06
+    drawn = _legible(bounds or {}, min(ys), max(ys))
+    low, high = min([*ys, *drawn.values()]), max([*ys, *drawn.values()])
+    pad = (high - low) * 0.06
     whole = all(x == int(x) for x in xs)
     x_axis = axis(min(xs), max(xs), start=_LEFT, end=_WIDTH - _RIGHT, whole=whole)
-    y_axis = axis(min(ys) - pad, max(ys) + pad, start=_HEIGHT - _BOTTOM, end=_TOP)
+    y_axis = axis(low - pad, high + pad, start=_HEIGHT - _BOTTOM, end=_TOP)
     lines = "".join(_line(points, x_axis, y_axis, chosen[name]) for name, points in drawable.items())
+    lines += "".join(_bound(name, y_axis.at(value)) for name, value in drawn.items())
     summary = "; ".join(_summary(name, points, x_label) for name, points in drawable.items())
     drawing = _svg(_HEIGHT, title, summary, _frame(x_axis, y_axis, x_label, y_label) + lines)
     legend = "" if list(series) == [title] else _legend(chosen)
-    return _figure(title, drawing, legend + _remarks(drawable))
+    remark = f'<p class="remark">{text(note)}</p>' if note else ""
+    return _figure(title, drawing, legend + _remarks(drawable) + remark)
 
 
 def interval_chart(
@@ -279,6 +287,16 @@ def _marker(x: float, y: float, style: int) -> str:
     }
     hollow = " hollow" if style % NUM_STYLES >= 4 else ""
     return f'<g class="marker{hollow}">{shapes[style % 4]}</g>'
+
+
+def _legible(bounds: Mapping[str, float], low: float, high: float) -> dict[str, float]:
+    """The bounds that can be drawn without pressing the values between `low` and `high` flat."""
+    room = _MOST_ROOM * max(high - low, 0.05 * max(abs(low), abs(high)), 1e-9)
+    return {name: value for name, value in bounds.items() if low - room <= value <= high + room}
+
+
+def _bound(name: str, y: float) -> str:
+    return _rule("mark", (_LEFT, _WIDTH - _RIGHT), (y, y)) + _words("tick", _WIDTH - _RIGHT - 4, y - 4, name, "end")
 
 
 def _vertical(x_axis: Axis, top: float, floor: float, form: Callable[[float], str]) -> str:

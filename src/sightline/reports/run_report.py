@@ -15,6 +15,7 @@ import yaml
 
 from sightline.journal import Journal, atomic_write
 from sightline.reports.charts import NUM_STYLES, Point, line_chart
+from sightline.reports.monitors import monitors
 from sightline.reports.page import compact, definitions, navigation, page, section, text
 
 Metrics = Mapping[str, Sequence[Point]]
@@ -39,6 +40,7 @@ def run_page(folder: Path) -> str:
     metrics = series_of(rows)
     name = str(recipe.get("name") or folder.resolve().name)
     parts = {
+        "watch": ("Monitors", monitors(journal.read_watched(), journal.read_alarms(), metrics)),
         "metrics": ("Metrics", _charts(metrics)),
         "last": ("Last values", _last_values(metrics)),
         "samples": ("Samples", _samples(journal.read_samples())),

@@ -85,8 +85,8 @@ class Run:
     """Tells a person how it goes: step, steps in all, metrics."""
     watch: Watch | None = None
     """Looks at the metrics for signs that the run goes wrong."""
-    alarmed: Callable[[Alarm], None] = lambda alarm: None
-    """Told of an alarm after a checkpoint was written; may raise TrainingStopped."""
+    alarmed: Callable[[int, Alarm], None] = lambda step, alarm: None
+    """Told of the step and an alarm after a checkpoint was written; may raise TrainingStopped."""
     best_step: int | None = None
     """Step whose validation loss was lowest."""
     best_loss: float = math.inf
@@ -157,7 +157,7 @@ def _one_step(run: Run) -> None:
     if step % plan.save_every == 0 or last or best or alarms:
         _save(run)
     for alarm in alarms:
-        run.alarmed(alarm)
+        run.alarmed(step, alarm)
 
 
 def _log(run: Run, metrics: Mapping[str, float]) -> None:

@@ -54,6 +54,35 @@ class Alarm:
     """What it is and what to do."""
 
 
+def watched(bounds: Bounds) -> list[dict[str, Any]]:
+    """What is looked at, for the run folder: signal, metric, and its bound where that is a level of the metric.
+
+    "above" and "below" are levels, "above_first" is a multiple of the mean of the first rollouts; a signal with "rule"
+    has a bound that moves with the run.
+    """
+    spikes = f"above {bounds.grad_norm_spike:g} times its running median" if bounds.grad_norm_spike else ""
+    falls = f"{bounds.reward_collapse:g} spreads below its best stretch" if bounds.reward_collapse else ""
+    gap = f"{bounds.held_out_fall:g} below its best while the reward is at its height" if bounds.held_out_fall else ""
+    rows: list[tuple[str, str, str, float | str | None]] = [
+        ("held_out_fall", "validation/held_out", "rule", gap or None),
+        ("without_signal", "rollout/without_signal", "above", bounds.without_signal),
+        ("distinct", "rollout/distinct", "below", bounds.distinct),
+        ("repetition", "rollout/repetition", "above", bounds.repetition),
+        ("length_growth", "rollout/length", "above_first", bounds.length_growth),
+        ("boxes_per_object", "rollout/boxes_per_object", "above", bounds.boxes_per_object),
+        ("kl", "kl/reference", "above", bounds.kl),
+        ("grad_norm_spike", "optim/grad_norm", "rule", spikes or None),
+        ("reward_collapse", "reward/mean", "rule", falls or None),
+    ]
+    found: list[dict[str, Any]] = [
+        {"signal": signal, "metric": metric, kind: bound} for signal, metric, kind, bound in rows if bound is not None
+    ]
+    for row in found:
+        if row["signal"] == "held_out_fall":
+            row["beside"] = "validation/reward/mean"
+    return found
+
+
 CURES = {
     "without_signal": "nearly all groups have answers of one worth: look at the reward, choose prompts of middling "
     "difficulty, raise the temperature, or sample anew with rollout.max_refills",
