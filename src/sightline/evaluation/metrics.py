@@ -45,9 +45,9 @@ def average_precision_draws(
 
     So any function of several models' draws has a paired interval: `interval_of_draws(after / before - 1)`.
     """
-    counts = _counts(answers, true_boxes)
+    counts = hit_counts([parse_boxes(answer) or () for answer in answers], true_boxes)
     totals = resampled_totals(counts.reshape(len(counts), counts.shape[1] * counts.shape[2]), resamples, seed)
-    return _map_of(totals.reshape(len(totals), *counts.shape[1:]))
+    return map_of(totals.reshape(len(totals), *counts.shape[1:]))
 
 
 def interval_of_draws(values: NDArray[np.float64]) -> Interval:
@@ -56,8 +56,8 @@ def interval_of_draws(values: NDArray[np.float64]) -> Interval:
     return Interval(estimate=float(values[0]), low=float(low), high=float(high))
 
 
-def _map_of(totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From [samples, labels, hits per threshold + predicted + true] to one value per sample."""
+def map_of(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """mAP from counts [samples, labels, hits per threshold + predicted + true], one value per sample."""
     hits, predicted, true = totals[..., :-2], totals[..., -2:-1], totals[..., -1:]
     precision = hits / np.maximum(predicted, 1.0)
     levels = np.floor(hits / np.maximum(true, 1.0) * 100 + 1e-9) + 1
@@ -66,12 +66,13 @@ def _map_of(totals: NDArray[np.float64]) -> NDArray[np.float64]:
     return (per_label * present).sum(-1) / np.maximum(present.sum(-1), 1)
 
 
-def _counts(answers: Sequence[str], true_boxes: Sequence[Sequence[LabelledBox]]) -> NDArray[np.float64]:
+def hit_counts(
+    given: Sequence[Sequence[LabelledBox]], true_boxes: Sequence[Sequence[LabelledBox]]
+) -> NDArray[np.float64]:
     """Hits per threshold, predicted and true boxes, by image and label; labels that never exist count nowhere."""
     labels = {label: i for i, label in enumerate(sorted({box.label for true in true_boxes for box in true}))}
-    counts = np.zeros((len(answers), len(labels), len(THRESHOLDS) + 2))
-    for row, answer, true in zip(counts, answers, true_boxes, strict=True):
-        predicted = parse_boxes(answer) or ()
+    counts = np.zeros((len(given), len(labels), len(THRESHOLDS) + 2))
+    for row, predicted, true in zip(counts, given, true_boxes, strict=True):
         for label in {box.label for box in (*predicted, *true)} & set(labels):
             mine = [box for box in predicted if box.label == label]
             wanted = [box for box in true if box.label == label]

@@ -5,6 +5,7 @@ not supported is refused in a second.
 """
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -164,7 +165,9 @@ def _add_adapters(loaded: Loaded, *, rank: int, alpha: float, targets: str | Seq
         )
     names = [name for name in linear if name.rsplit(".", 1)[-1] in wanted]
     config = LoraConfig(r=rank, lora_alpha=int(alpha), lora_dropout=0.0, target_modules=names)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft 0.21 reads a name that transformers 5.23 deprecates; nothing that a user could mend
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         torch.manual_seed(seed)
         wrapped = get_peft_model(loaded.model, config, autocast_adapter_dtype=True)
     assert isinstance(wrapped, PeftModel)
