@@ -11,7 +11,7 @@ from torch import Tensor
 from sightline.batch import PromptTokens, make_batch
 from sightline.models.forward import Policy
 from sightline.models.load import Loaded
-from sightline.models.sampler import Sampled, SamplingParams, answer_seed, sample
+from sightline.models.sampler import Sampled, SamplingParams, answer_seed, decoding_threads, sample
 from tests.tiny import picture, prompt_tokens, tiny_policy, tiny_trained
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=10)
@@ -217,3 +217,16 @@ def test_a_stop_text_ends_an_answer_at_the_token_that_completes_it(talker: Loade
         assert cut.finish_reason == ("stop" if stop in said else whole.finish_reason)
     with pytest.raises(ValueError, match=r"pass text=inputs\.text"):
         sample(policy, prompts, num=1, params=replace(SEEDED, stop=(stop,)), end_of_turn=-1)
+
+
+def test_small_steps_are_decoded_by_one_thread_and_torch_gets_its_number_back(monkeypatch: pytest.MonkeyPatch):
+    policy = tiny_policy(tiny_trained("full"))
+    before = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert decoding_threads(policy, 4) == 1
+    assert decoding_threads(policy, 10**9) == 7
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="stop texts need"):
+        sample(policy, [prompt_tokens("a")], num=1, params=replace(GREEDY, stop=("x",)), end_of_turn=0)
+    sample(policy, [prompt_tokens("a")], num=2, params=GREEDY, end_of_turn=0)
+    assert torch.get_num_threads() == before

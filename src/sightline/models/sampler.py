@@ -7,7 +7,8 @@ tokens, as in training. Knows nothing of rewards.
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,9 @@ from sightline.models.forward import Policy
 from sightline.models.layout import Layout
 
 MASKED = -1e30
+SMALL_LAYER = {torch.float32: 1.5e8, torch.bfloat16: 6e8}
+"""Operations of a decoding step in one layer below which one CPU thread is faster than several that wait for each other
+(bench/sampler.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +151,30 @@ def sample(
         return []
     with policy.precision():
         cache, states = _prefill(policy, prompts, num=num, max_tokens=params.max_tokens)
-        return _decode(policy, cache, states, _Draws(prompts, num, params, end_of_turn, text))
+        draws = _Draws(prompts, num, params, end_of_turn, text)
+        with _threads(decoding_threads(policy, len(prompts) * num)):
+            return _decode(policy, cache, states, draws)
+
+
+def decoding_threads(policy: Policy, num_answers: int) -> int:
+    """Threads that decode so many answers: one where a layer's work is too small to be shared, else torch's number."""
+    language_model = policy.family.language_model(policy.model)
+    table = language_model.get_input_embeddings()  # type: ignore[operator] - nn.Module types methods as Tensors
+    if table.weight.device.type != "cpu":
+        return torch.get_num_threads()
+    size = sum(p.numel() for p in language_model.parameters()) - table.weight.numel()
+    work = 2 * num_answers * size / language_model.config.num_hidden_layers  # type: ignore[union-attr, operator]
+    return 1 if work < SMALL_LAYER[policy.autocast or torch.float32] else torch.get_num_threads()
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Draws:
