@@ -6,9 +6,12 @@ from html.parser import HTMLParser
 
 from PIL import Image
 
+from sightline.evaluation.gain import BoxGain
 from sightline.evaluation.statistics import Interval
-from sightline.reports.demo_report import DemoResult, MetricRow
+from sightline.reports.box_act import BoxAct, BoxCard, Drawn
+from sightline.reports.demo_report import DemoResult
 from sightline.reports.gallery import Answer, Card
+from sightline.reports.results import MetricRow
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>&amp;\x1b[31m\ud800'
 ROWS = ("base", "sft", "dpo", "ceiling")
@@ -146,6 +149,48 @@ def demo(**changes: object) -> DemoResult:
         },
         "gallery": (card(), card(prompt="")),
         "notes": ("Planted: neighbours that are not there.", "A drawn world shows mechanisms."),
-        "five_lines": ("before 24%", "after 9%", "interval", "time", "report"),
+        "last_lines": ("before 24%", "after 9%", "interval", "time", "report"),
     }
     return DemoResult(**(fields | changes))  # type: ignore[arg-type]
+
+
+def boxes(**changes: object) -> BoxAct:
+    """A second act in which GRPO closes most of the gap."""
+    rows = ("start", "sft_boxes", "grpo", "ceiling")
+    better = dict(zip(rows, map(around, (0.30, 0.58, 0.50, 0.56)), strict=True))
+    quality = metric(
+        "mAP",
+        description="mean average precision",
+        better="higher",
+        values=better,
+        change={"sft_boxes": around(0.93), "grpo": around(0.67), "ceiling": around(0.87)},
+        gap_closed={"sft_boxes": around(1.07), "grpo": around(0.77)},
+    )
+    kept = metric("hallucination", values=dict.fromkeys(rows, around(0.11)), change=None, gap_closed=None)
+    drawn = tuple(
+        Drawn(row=row, boxes=(("red circle", (4.0, 6.0, 20.0, 22.0)),), note="1 of 2 found") for row in (*rows, "truth")
+    )
+    fields: dict[str, object] = {
+        "sentence": "mAP rises from 30.0% to 50.0%.",
+        "lead": "GRPO with a rule that looks at boxes.",
+        "rows": rows,
+        "table": (quality, kept),
+        "gain": BoxGain(
+            before=0.3,
+            after=0.5,
+            shares={"found": 0.05, "placed": 0.16, "false": -0.01},
+            counts={
+                "hit_before": 800,
+                "hit_after": 920,
+                "added": 130,
+                "lost": 10,
+                "better": 500,
+                "worse": 90,
+                "false_before": 110,
+                "false_after": 60,
+            },
+        ),
+        "curves": {"Reward": {"grpo": [(0.0, 2.2), (100.0, 2.6)]}},
+        "gallery": (BoxCard(picture_png=png(), width=64, height=48, drawn=drawn),),
+    }
+    return BoxAct(**(fields | changes))  # type: ignore[arg-type]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sightline.reports.demo_report import change_text, demo_page, result_sentence, write_demo_report
+from sightline.reports.demo_report import demo_page, result_sentence, write_demo_report
 from sightline.reports.gallery import Answer
+from sightline.reports.results import change_text
 from tests.reports.invented import HOSTILE, ROWS, around, assert_self_contained, card, demo, metric
 
 
@@ -74,14 +75,14 @@ def test_everything_of_the_result_is_on_the_page():
         result.subtitle,
         *result.settings,
         *result.notes,
-        *result.five_lines,
+        *result.last_lines,
         *result.curves,
     ):
         assert words in text
 
 
 def test_sections_without_content_are_left_out():
-    bare = demo(gallery=(), curves={}, five_lines=(), table=(metric(change=None, gap_closed=None),))
+    bare = demo(gallery=(), curves={}, last_lines=(), table=(metric(change=None, gap_closed=None),))
     reader = assert_self_contained(demo_page(bare))
     anchors = [link["href"] for link in reader.having("a")]
     assert anchors == ["#result", "#intervals", "#notes"]
@@ -114,10 +115,11 @@ def test_hostile_text_anywhere_is_inert(tmp_path: Path):
         curves={HOSTILE: {HOSTILE: [(0.0, 1.0), (1.0, 2.0)]}},
         gallery=(card(answers=(said,), prompt=HOSTILE, boxes=((HOSTILE, (0.0, 0.0, 5.0, 5.0)),)),),
         notes=(HOSTILE,),
-        five_lines=(HOSTILE,),
+        last_lines=(HOSTILE,),
     )
     assert {field.name for field in fields(result)} == {
-        *("title", "subtitle", "settings", "rows", "table", "curves", "gallery", "notes", "five_lines")
+        *("title", "subtitle", "settings", "rows", "table", "curves", "gallery", "notes", "last_lines"),
+        "boxes",  # test_box_act.py
     }
     path = write_demo_report(tmp_path / "report.html", result)
     assert_self_contained(path.read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sightline.reports.demo_report import write_demo_report
-from tests.reports.invented import demo
+from tests.reports.invented import boxes, demo
 
 pytestmark = pytest.mark.browser
 
@@ -28,7 +28,7 @@ def browser(chromium: str) -> Iterator[object]:
 @pytest.mark.parametrize("width", [400, 820, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_demo_page_fits_its_window_quietly(browser, tmp_path: Path, width: int, scheme: str):
-    path = write_demo_report(tmp_path / "report.html", demo())
+    path = write_demo_report(tmp_path / "report.html", demo(boxes=boxes()))
     view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said: list[str] = []
     view.on("console", lambda message: said.append(message.text))

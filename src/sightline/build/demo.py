@@ -1,6 +1,6 @@
-"""The demo: a small model's failings, preferences from a simulated person, DPO, and an honest comparison.
+"""The demo: a small model's failings, preferences from a simulated person, DPO, then boxes from a rule (demo_boxes).
 
-Everything goes through the public path: sampled groups are written to disk, two recipes train on them, the runs are
+Everything goes through the public path: sampled groups are written to disk, recipes train on them, the runs are
 loaded and judged like any model. What is compared: the base, SFT on the chosen answers at equal compute, DPO, and
 the ceiling (the model before it was badly taught).
 """
@@ -9,7 +9,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import torch
 from rich.console import Console
 
 from sightline.build.commands import sample_groups
+from sightline.build.demo_box_page import box_act_of
+from sightline.build.demo_boxes import BoxSettings, box_line, box_summary, second_act
 from sightline.build.demo_page import write_page
 from sightline.build.progress import shown
 from sightline.build.runs import load_trained, make_inputs, train
@@ -67,15 +69,24 @@ class Settings:
     """Share of labels taken as wrong; the person errs as often."""
     groups_per_step: int = 16
     """Pairs in a step."""
+    boxes: BoxSettings = field(default_factory=BoxSettings)
+    """Sizes of the second act."""
+
+
+QUICK = Settings(
+    train_scenes=128,
+    answers_per_scene=4,
+    test_scenes=200,
+    other_scenes=50,
+    boxes=BoxSettings(steps=8, test_scenes=100, described_scenes=50),
+)
 
 
 def demo(*, out: Path, seed: int = 0, scenes: int = 2000, quick: bool = False, console: Console | None = None) -> Path:
     """Run the whole demo into `out`; returns the report's path."""
     console = console or Console()
     began, cpu_began = time.monotonic(), _cpu_seconds()
-    settings = Settings(test_scenes=scenes) if not quick else Settings(
-        train_scenes=128, answers_per_scene=4, test_scenes=min(scenes, 200), other_scenes=50
-    )  # fmt: skip
+    settings = replace(QUICK, test_scenes=min(scenes, 200)) if quick else Settings(test_scenes=scenes)
     out.mkdir(parents=True, exist_ok=True)
     _heading(console, 1, "A small vision-language model, able and badly taught")
     _show_failings(console, seed)
@@ -86,6 +97,8 @@ def demo(*, out: Path, seed: int = 0, scenes: int = 2000, quick: bool = False, c
     _heading(console, 4, f"All four models describe the same {settings.test_scenes} test scenes")
     judged = judge_all(settings, {"base": "world:base", **runs, "ceiling": "world:ceiling"}, console=console)
     results = compare(judged, seed=seed)
+    _heading(console, 5, "Second act: boxes, learned from a rule that looks at them")
+    played = second_act(settings.boxes, aligned=runs["dpo"], seed=seed, out=out / "boxes", console=console)
     summary = _summary(
         results,
         seed=seed,
@@ -93,7 +106,8 @@ def demo(*, out: Path, seed: int = 0, scenes: int = 2000, quick: bool = False, c
         seconds=time.monotonic() - began,
         cpu_seconds=_cpu_seconds() - cpu_began,
     )
-    lines = five_lines(summary, out / "report.html")
+    summary["boxes"] = box_summary(played, seed=seed)
+    lines = last_lines(summary, out / "report.html")
     report = write_page(
         out / "report.html",
         judged,
@@ -102,11 +116,12 @@ def demo(*, out: Path, seed: int = 0, scenes: int = 2000, quick: bool = False, c
         settings=_described(settings, summary, runs["dpo"]),
         seed=seed,
         lines=lines,
+        boxes=box_act_of(played, seed=seed),
     )
     summary |= {"seconds": time.monotonic() - began, "cpu_seconds": _cpu_seconds() - cpu_began}
     atomic_write(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     console.print()
-    for line in five_lines(summary, report):
+    for line in last_lines(summary, report):
         console.print(line, highlight=False, soft_wrap=True)
     return report
 
@@ -300,7 +315,7 @@ def _summary(
     }
 
 
-def five_lines(summary: Mapping[str, Any], report: Path) -> tuple[str, ...]:
+def last_lines(summary: Mapping[str, Any], report: Path) -> tuple[str, ...]:
     """The demo's last words."""
     bad, good = summary["metrics"]["hallucination"], summary["metrics"]["coverage"]
     low, high = bad["ci95"]
@@ -312,6 +327,7 @@ def five_lines(summary: Mapping[str, Any], report: Path) -> tuple[str, ...]:
         f"after:    {bad['aligned']:.1%} are not there; {good['aligned']:.1%} are named",
         f"change:   {bad['relative_change']:+.0%} hallucinated objects (95% interval {low:+.0%} to {high:+.0%}); "
         f"coverage {100 * good['absolute_change']:+.1f} points ({100 * better:+.1f} to {100 * best:+.1f})",
+        box_line(summary["boxes"]),
         f"time:     {summary['seconds']:.0f} s, {minutes:.1f} CPU minutes, {summary['peak_memory_gib']:.1f} GiB",
         f"report:   {report}",
     )

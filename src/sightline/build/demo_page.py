@@ -8,8 +8,10 @@ from sightline.evaluation.run import Judged
 from sightline.evaluation.statistics import ratio
 from sightline.journal import Journal
 from sightline.records import Image
-from sightline.reports.demo_report import DemoResult, MetricRow, write_demo_report
+from sightline.reports.box_act import BoxAct
+from sightline.reports.demo_report import DemoResult, write_demo_report
 from sightline.reports.gallery import Answer, Card
+from sightline.reports.results import MetricRow
 from sightline.world.tasks import naming
 
 GALLERY = 12
@@ -45,6 +47,7 @@ def write_page(
     settings: Mapping[str, str],
     seed: int,
     lines: Sequence[str],
+    boxes: BoxAct,
 ) -> Path:
     """Write the report and return where it is."""
     rows = tuple(judged["describe"])
@@ -58,7 +61,8 @@ def write_page(
         curves=_curves(curves),
         gallery=_gallery(judged["describe"], rows),
         notes=NOTES,
-        five_lines=tuple(lines),
+        last_lines=tuple(lines),
+        boxes=boxes,
     )
     return write_demo_report(path, page)
 

@@ -49,8 +49,8 @@ def _bound(row: Mapping[str, Any], points: Sequence[Point]) -> tuple[float | Non
     if "above_first" in row:
         first = [y for _, y in points[:FIRST]]
         level = row["above_first"] * statistics.fmean(first)
-        return level, f"above {compact(level)}, {compact(row['above_first'])} times the first rollouts"
+        return level, f"above {compact(level)}, {row['above_first']:g} times the first rollouts"
     for side in ("above", "below"):
         if side in row:
-            return row[side], f"{side} {compact(row[side])}"
+            return row[side], f"{side} {row[side]:g}"
     return None, str(row["rule"])

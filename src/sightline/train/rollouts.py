@@ -334,10 +334,16 @@ def rollout_facts(kept: Sequence[Answers], sampled: Sequence[Answers]) -> Facts:
 
 
 def boxes_facts(kept: Sequence[tuple[Prompt, Answers]]) -> Facts:
-    """Boxes that answers name over boxes that are there, where prompts know objects and answers speak of boxes."""
-    known = [(prompt.truth["objects"], answers) for prompt, answers in kept if "objects" in prompt.truth]
-    named = sum(completion.text.count('"bbox_2d"') for _, answers in known for completion in answers.completions)
-    true = sum(len(objects) * len(answers.completions) for objects, answers in known)
+    """Boxes that answers name over boxes that are there, for the tasks in whose answers there are boxes at all."""
+    counted = [
+        (prompt, sum(completion.text.count('"bbox_2d"') for completion in answers.completions), answers)
+        for prompt, answers in kept
+        if "objects" in prompt.truth
+    ]
+    tasks = {prompt.task for prompt, num_boxes, _ in counted if num_boxes}
+    known = [row for row in counted if row[0].task in tasks]
+    named = sum(num_boxes for _, num_boxes, _ in known)
+    true = sum(len(prompt.truth["objects"]) * len(answers.completions) for prompt, _, answers in known)
     return {"rollout/boxes_per_object": named / true} if named and true else {}
 
 

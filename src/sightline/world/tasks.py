@@ -118,7 +118,8 @@ def _pick(rng: np.random.Generator, options: Any) -> Any:
 
 def _ask_describe(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Any], str]:
     text = _pick(rng, ("Describe the picture.", "What shapes are in the picture?", "List what you see."))
-    return text, {}, sentence(scene.labels)
+    vocabulary = {"colours": list(COLOURS), "shapes": list(SHAPES)}  # what could be named: for rewards that look for it
+    return text, {"vocabulary": vocabulary}, sentence(scene.labels)
 
 
 def _ask_detect(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Any], str]:
