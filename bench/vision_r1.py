@@ -1,11 +1,12 @@
 """Vision-R1's rule on the embedded world: GRPO against SFT on true boxes, other rewards, rules and algorithms.
 
-    python bench/vision_r1.py --arms grpo sft --seeds 0 1 2
-    python bench/vision_r1.py --arms grpo half released early stages ppo rloo --seeds 0 1 2 --out runs/bench/vision_r1
+    python bench/vision_r1.py --arms grpo sft mixed sft_mixed --seeds 0 1 2
+    python bench/vision_r1.py --arms grpo released early stages ppo rloo --seeds 0 1 2
 
-Every arm is a recipe on the same prompts. A finished run, and its answers to the test scenes, are kept in the output
-folder and not made again, so a killed study goes on. Prints a table and writes `vision_r1.json`: mAP with paired
-intervals over scenes against base, ceiling and the arm `grpo`; shifted splits; other tasks.
+Every arm is a recipe on the same prompts (of those of `mixed` a quarter asks for descriptions). A finished run, and its
+answers to the test scenes, are kept in the output folder and not made again, so a killed study goes on. Prints tables
+and writes `vision_r1.json`: mAP with paired intervals over scenes against base, ceiling and `grpo` with the same seed;
+means over seeds; what the gain consists of; shifted splits; other tasks; boxes per object along the way.
 """
 
 import argparse
@@ -20,9 +21,11 @@ import numpy as np
 import torch
 
 from sightline import build
+from sightline.build.demo_boxes import equal_steps
 from sightline.build.runs import load_trained, make_inputs
 from sightline.config import make_recipe
 from sightline.data.files import write_groups
+from sightline.evaluation.gain import box_gain
 from sightline.evaluation.metrics import average_precision_draws, gather, interval_of_draws
 from sightline.evaluation.run import judge_task
 from sightline.evaluation.statistics import Interval, absolute_change, ratio
@@ -32,19 +35,27 @@ from sightline.records import Group
 from sightline.world.prompts import exact_group, task_prompts
 from sightline.world.tasks import find_task, make_question
 
-STEPS, PROMPTS, ANSWERS = 200, 16, 8
+STEPS, PROMPTS, ANSWERS = 100, 16, 8
 SHIFTED = ("pairs", "crowd", "canvas", "ground", "corrupt")
 OTHER_TASKS = ("describe", "refer", "count", "exist", "read", "refuse")
-RULE = {"name": "vision_r1", "options": {"phase": "off"}}
+DESCRIBED = 0.25
+
+
+def rule(**options: Any) -> list[dict[str, Any]]:
+    """Vision-R1's reward, for prompts that ask for boxes."""
+    return [{"name": "vision_r1", "tasks": ["detect"], "options": {"phase": "off"} | options}]
+
+
 ARMS: dict[str, dict[str, Any]] = {
     "grpo": {},
     "sft": {},
-    "half": {"train": {"steps": STEPS // 2}},
-    "released": {"train": {"steps": STEPS // 2}, "rewards": [{"name": "vision_r1", "options": {"mode": "released"}}]},
-    "early": {"train": {"steps": STEPS // 2}, "rewards": [{"name": "vision_r1", "options": {"phase": "early"}}]},
-    "stages": {"train": {"steps": STEPS // 2}, "rewards": [{"name": "vision_r1", "options": {"step": 0.5}}]},
-    "ppo": {"train": {"steps": STEPS // 2}, "objective": {"kind": "ppo"}},
-    "rloo": {"train": {"steps": STEPS // 2}, "objective": {"kind": "rloo"}},
+    "mixed": {"rewards": [*rule(), {"name": "hallucination", "tasks": ["describe"], "weight": 2.0}]},
+    "sft_mixed": {},
+    "released": {"rewards": [{"name": "vision_r1", "options": {"mode": "released"}}]},
+    "early": {"rewards": rule(phase="early")},
+    "stages": {"rewards": rule(phase={"steps": [[0.0, "early"], [0.5, "late"]]})},
+    "ppo": {"objective": {"kind": "ppo"}, "critic": {"warmup_steps": 5}},
+    "rloo": {"objective": {"kind": "rloo"}},
 }
 
 
@@ -61,6 +72,9 @@ def main() -> None:
             targets[name], spent[name] = trained(arm, seed, asked.out)
     judged = {name: answers_of(target, asked.out / "answers", name, asked) for name, target in targets.items()}
     found = compared(judged, asked) | {"seconds": spent, "arms": {arm: recipe_blocks(arm) for arm in asked.arms}}
+    found["boxes_per_object"] = {
+        name: along(Path(target), "rollout/boxes_per_object") for name, target in targets.items()
+    }
     (asked.out / "vision_r1.json").write_text(json.dumps(found, indent=1) + "\n")
     for line in table(found):
         print(line)
@@ -75,51 +89,52 @@ def trained(arm: str, seed: int, out: Path) -> tuple[str, float]:
     return str(folder), sum(row["time/step_seconds"] for row in Journal.open(folder).read_metrics())
 
 
+def along(run: Path, metric: str, every: int = 10) -> list[float]:
+    """Means of a metric over stretches of updates; empty for what was not trained or did not log it."""
+    if recipe_of(run) is None:
+        return []
+    values = [row[metric] for row in Journal.open(run).read_metrics() if metric in row]
+    return [round(float(np.mean(values[i : i + every])), 3) for i in range(0, len(values), every)]
+
+
 def recipe_blocks(arm: str) -> dict[str, Any]:
     """What an arm is, apart from seed and files."""
     blocks: dict[str, Any] = {
         "model": {"path": "world:base", "train": "full", "dtype": "bfloat16"},
         "objective": {"kind": "grpo"},
-        "rewards": [RULE],
+        "rewards": rule(),
         "rollout": {"group_size": ANSWERS, "max_tokens": 128},
         "optim": {"learning_rate": 5e-5, "schedule": "constant"},
         "train": {"steps": STEPS, "groups_per_step": PROMPTS, "token_budget": 16384, "samples": 0, "save_every": 50},
         "monitors": {"action": "warn"},
     }
     for name, block in ARMS[arm].items():
-        blocks[name] = block if name in ("rewards", "objective") else blocks[name] | block
-    if arm == "sft":
+        blocks[name] = block
+    if arm.startswith("sft"):
         blocks |= {"objective": {"kind": "sft"}}
         del blocks["rewards"], blocks["rollout"], blocks["monitors"]
     return blocks
 
 
 def recipe_values(arm: str, seed: int, out: Path, folder: Path) -> dict[str, Any]:
-    """The recipe of an arm; SFT sees the same prompts with their true boxes, for as much compute as GRPO."""
+    """The recipe of an arm; SFT sees the same prompts with their exact answers, for as much compute as its rival."""
+    exact = arm.startswith("sft")
+    mixed = arm.endswith("mixed")
     num = STEPS * PROMPTS
-    data = out / f"{'exact' if arm == 'sft' else 'prompts'}-{seed}.jsonl"
-    if not data.exists():
-        questions = [make_question("detect", "train", index, seed=seed) for index in range(num)]
-        exact = [exact_group(question) for question in questions]
-        write_groups(data, exact if arm == "sft" else [Group(prompt=group.prompt) for group in exact])
+    sizes = {"detect": round(num * (1 - DESCRIBED)), "describe": round(num * DESCRIBED)} if mixed else {"detect": num}
+    files = []
+    for task, size in sizes.items():
+        path = out / f"{'exact' if exact else 'prompts'}-{task}-{size}-{seed}.jsonl"
+        files.append(str(path))
+        if not path.exists():
+            groups = [exact_group(make_question(task, "train", index, seed=seed)) for index in range(size)]
+            write_groups(path, groups if exact else [Group(prompt=group.prompt) for group in groups])
     blocks = recipe_blocks(arm)
-    if arm == "sft":
-        blocks["train"] = blocks["train"] | {"steps": equal_steps(Path(f"{out}/grpo-{seed}"))}
-    return {"name": folder.name, "out": str(folder), "seed": seed, "data": {"files": [str(data)]}, **blocks}
-
-
-def equal_steps(grpo: Path) -> int:
-    """SFT updates that read as many tokens as GRPO, where a forward pass counts one and a backward pass two.
-
-    GRPO reads its packed tokens four times (sampling, forward, backward); SFT, with one exact answer to a prompt of the
-    same length, three times.
-    """
-    rows = Journal.open(grpo).read_metrics()
-    packed = sum(row["batch/tokens"] for row in rows)
-    answers = sum(row["rollout/length"] * PROMPTS * ANSWERS for row in rows)
-    prompts = packed - answers
-    per_step = 3 * (prompts + answers / ANSWERS) / len(rows)
-    return round(4 * packed / per_step)
+    if exact:
+        rival = out / f"{'mixed' if mixed else 'grpo'}-{seed}"
+        steps = equal_steps(rival, prompts=PROMPTS, answers=ANSWERS)
+        blocks["train"] = blocks["train"] | {"steps": steps}
+    return {"name": folder.name, "out": str(folder), "seed": seed, "data": {"files": files}, **blocks}
 
 
 def shown(name: str) -> Callable[[int, int, Mapping[str, float]], None]:
@@ -170,6 +185,11 @@ def compared(judged: Mapping[str, Mapping[str, Sequence[str]]], asked: argparse.
         draws = {name: average_precision_draws(answers[f"detect/{split}"], boxes) for name, answers in judged.items()}
         found["splits"][split] = {name: changes(name, draws) for name in judged}
         if split == "test":
+            found["over_seeds"] = over_seeds(draws)
+            base = judged["base"]["detect/test"]
+            found["gain"] = {
+                n: asdict(box_gain(base, a["detect/test"], boxes)) for n, a in judged.items() if n != "base"
+            }
             for name, answers in judged.items():
                 ratios = gather([detect.score(a, t) for a, t in zip(answers["detect/test"], truths, strict=True)])
                 found["test"][name] = {key: float(r.numerator.sum() / r.denominator.sum()) for key, r in ratios.items()}
@@ -187,6 +207,28 @@ def changes(name: str, draws: Mapping[str, np.ndarray]) -> dict[str, Any]:
     if rival is not None and not name.startswith("grpo"):
         values["less_than_grpo"] = rival - own
     return {key: asdict(interval_of_draws(value)) for key, value in values.items()}
+
+
+def over_seeds(draws: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Means over the seeds of each arm: mAP, share of the gap, and the difference to GRPO; intervals over scenes.
+
+    "seeds" holds each seed's mAP: how much seeds differ stands beside, and is not in the interval.
+    """
+    found: dict[str, Any] = {}
+    base, ceiling = draws["base"], draws["ceiling"]
+    for arm in ARMS:
+        seeds = [name for name in draws if name.rpartition("-")[0] == arm]
+        if not seeds:
+            continue
+        own = np.mean([draws[name] for name in seeds], axis=0)
+        values = {"map": own, "relative": own / base - 1, "gap_closed": (own - base) / (ceiling - base)}
+        rivals = [draws.get(f"grpo-{name.rpartition('-')[2]}") for name in seeds]
+        known = [rival for rival in rivals if rival is not None]
+        if arm != "grpo" and len(known) == len(seeds):
+            values["less_than_grpo"] = np.mean(known, axis=0) - own
+        found[arm] = {key: asdict(interval_of_draws(value)) for key, value in values.items()}
+        found[arm]["seeds"] = [float(draws[name][0]) for name in seeds]
+    return found
 
 
 def task_changes(task: str, truths: Sequence[Any], judged: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, Any]:
@@ -212,20 +254,45 @@ def task_changes(task: str, truths: Sequence[Any], judged: Mapping[str, Mapping[
 
 
 def table(found: Mapping[str, Any]) -> list[str]:
-    """Markdown rows: detection on the test split, then shifted splits."""
-    lines = [
-        "| model | mAP | relative to base | gap closed | recall | precision | boxes per object |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """Markdown: every run on the test split, means over seeds, the gain, shifted splits, other tasks."""
+    lines = head("model", "mAP", "relative to base", "gap closed", "recall", "precision", "boxes per object")
     for name, row in found["splits"]["test"].items():
         cells = [percent(row[key]) for key in ("map", "relative", "gap_closed")]
         plain = found["test"][name]
         more = [f"{plain['recall_50']:.1%}", f"{plain['precision_50']:.1%}", f"{plain['boxes_per_object']:.2f}"]
         lines.append(f"| {name} | {' | '.join([*cells, *more])} |")
-    lines += ["", f"| model | {' | '.join(SHIFTED)} |", f"|---|{'---|' * len(SHIFTED)}"]
+    lines += ["", *head("arm", "mAP, mean over seeds", "each seed", "gap closed", "less than grpo, points")]
+    for arm, row in found["over_seeds"].items():
+        seeds = ", ".join(f"{value:.1%}" for value in row["seeds"])
+        less = points(row["less_than_grpo"]) if "less_than_grpo" in row else "-"
+        lines.append(f"| {arm} | {percent(row['map'])} | {seeds} | {percent(row['gap_closed'])} | {less} |")
+    lines += ["", *head("model", "placed better", "found", "false dropped", "added / lost", "better / worse", "false")]
+    for name, gain in found["gain"].items():
+        shares, n = gain["shares"], gain["counts"]
+        cells = [f"{100 * shares[key]:+.1f}" for key in ("placed", "found", "false")]
+        cells += [f"{n['added']} / {n['lost']}", f"{n['better']} / {n['worse']}"]
+        lines.append(f"| {name} | {' | '.join(cells)} | {n['false_before']} to {n['false_after']} |")
+    lines += ["", *head("model", *SHIFTED)]
     for name in found["splits"]["test"]:
         lines.append(f"| {name} | {' | '.join(percent(found['splits'][split][name]['map']) for split in SHIFTED)} |")
+    names = [name for name in found["splits"]["test"] if name not in ("base", "ceiling")]
+    lines += ["", *head("task", "base", *names)]
+    for task, rows in found["tasks"].items():
+        for metric in rows["base"]:
+            cells = [points(rows[name][metric]["change"]) for name in names]
+            value = rows["base"][metric]["value"]["estimate"]
+            lines.append(f"| {task}: {metric} | {value:.1%} | {' | '.join(cells)} |")
     return lines
+
+
+def head(*names: str) -> list[str]:
+    """A table's first two lines."""
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+
+
+def points(change: Mapping[str, float]) -> str:
+    """A difference of fractions in points."""
+    return f"{100 * change['estimate']:+.1f} ({100 * change['low']:+.1f} to {100 * change['high']:+.1f})"
 
 
 def percent(value: Mapping[str, float]) -> str:

@@ -75,10 +75,11 @@ def _table(played: Played, seed: int) -> tuple[MetricRow, ...]:
 
 def _curves(played: Played) -> dict[str, dict[str, list[tuple[float, float]]]]:
     rows = Journal.open(played.runs["grpo"]).read_metrics()
+    reward = "reward/{}".format
     wanted = (
-        ("Vision-R1's rule on sampled boxes", "reward/vision_r1"),
+        ("Vision-R1's rule on sampled boxes", reward("vision_r1")),
         ("Boxes per object in sampled answers", "rollout/boxes_per_object"),
-        ("Rule on sampled descriptions", "reward/hallucination"),
+        ("Rule on sampled descriptions", reward("hallucination")),
         ("Different answers in a group", "rollout/distinct"),
     )
     return {title: {"grpo": [(r["step"], r[name]) for r in rows if name in r]} for title, name in wanted}
