@@ -19,10 +19,11 @@ VARIED = [{"name": "tests.train.rl_rewards:small_tokens"}]
 KINDS = ("grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce", "reinforce_pp", "ppo")
 
 MY_REWARDS = """
-def buggy(completion, context, *, trap=0):
-    if len(completion.token_ids) > trap:
-        return context.truth["objcts"]
-    return 1.0
+def buggy(completion, context):
+    return context.truth["objcts"]
+
+def sometimes(completion, context):
+    return 1.0 if completion.token_ids[0] % 2 else context.truth["objcts"]
 
 def always_one(completion, context):
     return 1.0
@@ -95,17 +96,23 @@ def test_a_preference_loss_learns_from_rewards_on_its_own_answers(pairs: str, wo
 
 
 def test_a_reward_with_a_bug_is_counted_kept_and_named(world: Path, my_folder: Path):
-    folder, _ = rewarded(
-        world, my_folder / "run", rewards=[{"name": "my_rewards:buggy", "options": {"trap": 2}}, *VARIED]
-    )
+    folder, _ = rewarded(world, my_folder / "run", rewards=[{"name": "my_rewards:sometimes"}, *VARIED])
     rows = Journal.open(folder).read_metrics()
     assert sum(row["rollout/problems"] for row in rows) > 0
     kept = sorted((folder / "reward-failures").iterdir())
-    assert "KeyError: 'objcts'" in kept[0].read_text()
+    assert "KeyError: 'objcts' (my_rewards.py, line 6)" in kept[0].read_text()
+
+
+def test_a_reward_that_fails_on_every_first_answer_is_refused_with_its_reason(world: Path, my_folder: Path):
+    with pytest.raises(
+        ValueError, match=r"all 9 answers .* the reward raised KeyError: 'objcts' \(my_rewards.py, line 3\); mend it"
+    ):
+        rewarded(world, my_folder / "run", rewards=[{"name": "my_rewards:buggy"}])
+    assert not Journal.open(my_folder / "run").read_metrics()
 
 
 def test_a_reward_with_a_bug_may_stop_the_run_with_one_sentence(world: Path, my_folder: Path):
-    with pytest.raises(RunFailed, match=r"raised KeyError: 'objcts' on the answer .*; mend the reward"):
+    with pytest.raises(RunFailed, match=r"raised KeyError: 'objcts' \(my_rewards.py, line 3\) on the answer"):
         rewarded(
             world,
             my_folder / "run",

@@ -66,12 +66,15 @@ def test_the_policy_decides_what_a_failure_is_worth_and_it_is_reported(on_error:
         FACTORY, {}, num_workers=0, on_error=on_error, report=lambda call, why: seen.append((call.completion.text, why))
     )
     assert [judged.value for judged in pool(calls("a", "raise"))] == [1.0, value]
-    assert seen == [("raise", "raised KeyError: 'objects'")]
+    assert seen == [("raise", "raised KeyError: 'objects' (pool_judges.py, line 17)")]
 
 
 def test_a_run_may_stop_at_a_failure_and_says_on_which_answer():
     pool = RewardPool(FACTORY, {}, num_workers=0, on_error="stop")
-    with pytest.raises(RewardFailed, match=r"raised KeyError: 'objects' on the answer 'raise'; mend the reward"):
+    with pytest.raises(
+        RewardFailed,
+        match=r"raised KeyError: 'objects' \(pool_judges.py, line 17\) on the answer 'raise'; mend the reward",
+    ):
         pool(calls("a", "raise"))
 
 

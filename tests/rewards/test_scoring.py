@@ -175,6 +175,6 @@ def test_a_reward_of_ones_own_with_a_bug_spoils_its_rows_only(tmp_path: Path, mo
     texts = ["cat", "cow", "dog", "hang", "cat"]
     found = scores([case(text, id=text) for text in texts], "own:price", timeout=0.5, factor=3)
     assert found[0] == {"id": "cat", "value": 3.0, "parts": {"letters": 3}} == found[4]
-    assert found[1] == {"id": "cow", "error": "raised KeyError: 'cow'"}
+    assert found[1] == {"id": "cow", "error": "raised KeyError: 'cow' (own.py, line 6)"}
     assert found[2]["error"] == "price: the reward's value is nan; give back finite numbers"
     assert found[3] == {"id": "hang", "error": "took longer than 0.5 seconds"}

@@ -9,6 +9,7 @@ import pytest
 from sightline.train.monitors import CURES, Bounds, Watch, watched
 
 HONEST = {
+    "rollout/problems": 0.1,
     "rollout/without_signal": 0.3,
     "rollout/distinct": 0.8,
     "rollout/repetition": 0.05,
@@ -19,6 +20,7 @@ HONEST = {
     "reward/mean": 1.5,
 }
 BAD = {
+    "problems": {"rollout/problems": 0.7},
     "without_signal": {"rollout/without_signal": 1.0},
     "distinct": {"rollout/distinct": 0.13},
     "repetition": {"rollout/repetition": 0.8},

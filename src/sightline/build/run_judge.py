@@ -1,6 +1,7 @@
 """A run's rewards: contexts from prompts and pictures, the pool that judges, the curriculum, the held-out measure."""
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -69,9 +70,11 @@ class RunJudge:
     ) -> list[tuple[Judged, ...]]:
         """What the rewards say of every answer; then the curriculum sees what was reached."""
         calls = self._calls(prompts, answers, progress, self._curriculum.values(progress))
-        if observe and not self._checked:
-            self._check_frames(calls)
         found = self._pool(calls)
+        if observe and not self._checked:
+            _check_rewards_work(found)
+            self._check_frames(calls)
+            self._checked = True
         groups: list[tuple[Judged, ...]] = []
         for group in answers:
             start = sum(map(len, groups))
@@ -110,7 +113,6 @@ class RunJudge:
 
     def _check_frames(self, calls: Sequence[Call]) -> None:
         """Boxes read in the wrong frame look like a bad model: refuse a frame that another one clearly beats."""
-        self._checked = True
         for name, space in self._spaces.items():
             problem = None if space is None else better_frame([(c.completion, c.context) for c in calls], space)
             if problem is not None:
@@ -142,6 +144,17 @@ class RunJudge:
             seen_size=sizes[1],
             progress=progress,
             max_tokens=self._max_tokens,
+        )
+
+
+def _check_rewards_work(found: Sequence[Judged]) -> None:
+    """A reward that fails on every answer of the first rollout has a bug: say which, before anything is learned."""
+    problems = Counter(judged.problem for judged in found if judged.problem is not None)
+    if found and sum(problems.values()) == len(found):
+        problem, num = problems.most_common(1)[0]
+        raise ValueError(
+            f"rewards: all {len(found)} answers of the first rollout could not be judged; on {num} of them the reward "
+            f"{problem}; mend it (reward-failures/ of the run folder has each answer with its truth)"
         )
 
 

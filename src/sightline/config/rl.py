@@ -178,6 +178,8 @@ class Monitors(BaseModel):
     """Rewards that measure greedy answers to data.validation_files and are never learned from."""
     patience: Count = 8
     """Rollouts in a row beyond the bound before something happens."""
+    problems: Share | None = 0.5
+    """Share of answers on which a reward failed: above it, what is learned is chance."""
     without_signal: Share | None = 0.95
     """Share of groups whose answers are all worth the same: above it there is hardly anything to learn from."""
     distinct: Share | None = 0.15

@@ -12,11 +12,13 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Literal
 
 from sightline.records import Completion
@@ -220,12 +222,19 @@ def _made(factory: str, arguments: Mapping[str, Any]) -> Callable[[Call], Any]:
     return vars(import_module(module))[name](**arguments)
 
 
+def _place(error: Exception) -> str:
+    """Where somebody's reward raised: its file and line; nothing for what was raised in this package."""
+    package = str(Path(__file__).parents[1])
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(package)]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
 def _judged(judge: Callable[[Call], Any], call: Call) -> Judged:
     """The one edge where anything may come out of a reward; whatever does is turned into a sentence."""
     try:
         score = scored(judge(call))
     except Exception as error:  # noqa: BLE001 (a reward on untrusted text may raise anything)
-        return Judged(value=None, problem=f"raised {type(error).__name__}: {error}")
+        return Judged(value=None, problem=f"raised {type(error).__name__}: {error}{_place(error)}")
     if score is None:
         return Judged(value=None)
     return Judged(

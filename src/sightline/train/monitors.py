@@ -22,6 +22,8 @@ class Bounds:
 
     patience: int = 8
     """Rollouts in a row."""
+    problems: float | None = 0.5
+    """Most answers on which a reward failed."""
     without_signal: float | None = 0.95
     """Most groups without signal."""
     distinct: float | None = 0.15
@@ -65,6 +67,7 @@ def watched(bounds: Bounds) -> list[dict[str, Any]]:
     gap = f"{bounds.held_out_fall:g} below its best while the reward is at its height" if bounds.held_out_fall else ""
     rows: list[tuple[str, str, str, float | str | None]] = [
         ("held_out_fall", "validation/held_out", "rule", gap or None),
+        ("problems", "rollout/problems", "above", bounds.problems),
         ("without_signal", "rollout/without_signal", "above", bounds.without_signal),
         ("distinct", "rollout/distinct", "below", bounds.distinct),
         ("repetition", "rollout/repetition", "above", bounds.repetition),
@@ -84,6 +87,7 @@ def watched(bounds: Bounds) -> list[dict[str, Any]]:
 
 
 CURES = {
+    "problems": "a reward fails on many answers: reward-failures/ of the run folder has them with the reason; mend it",
     "without_signal": "nearly all groups have answers of one worth: look at the reward, choose prompts of middling "
     "difficulty, raise the temperature, or sample anew with rollout.max_refills",
     "distinct": "the answers of a group are nearly all the same: lower the learning rate, add objective.kl_weight or "
@@ -146,6 +150,7 @@ class Watch:
         """For every signal that this update says something about: None, or what is wrong."""
         bounds, found = self.bounds, dict[str, str | None]()
         above = {
+            "problems": ("rollout/problems", bounds.problems),
             "without_signal": ("rollout/without_signal", bounds.without_signal),
             "repetition": ("rollout/repetition", bounds.repetition),
             "boxes_per_object": ("rollout/boxes_per_object", bounds.boxes_per_object),

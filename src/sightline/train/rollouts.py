@@ -324,7 +324,7 @@ def rollout_facts(kept: Sequence[Answers], sampled: Sequence[Answers]) -> Facts:
         ),
         "rollout/without_signal": _mean([not group.has_signal for group in sampled]),
         "rollout/excluded": _mean([judged.value is None for _, judged in pairs]),
-        "rollout/problems": float(sum(judged.problem is not None for _, judged in pairs)),
+        "rollout/problems": _mean([judged.problem is not None for _, judged in pairs]),
         "rollout/prompts_sampled": float(len(sampled)),
     }
     names = sorted({name for _, judged in pairs for name in judged.parts})
