@@ -22,7 +22,7 @@ import torch
 
 from sightline import build
 from sightline.build.demo_boxes import equal_steps
-from sightline.build.runs import load_trained, make_inputs
+from sightline.build.loading import load_trained, make_inputs
 from sightline.config import make_recipe
 from sightline.data.files import write_groups
 from sightline.evaluation.gain import box_gain

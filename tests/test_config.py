@@ -247,7 +247,7 @@ def test_a_mistake_in_an_override_is_one_line(overrides, line):
         ),
         (
             BASE.replace("kind: dpo, ", ""),
-            "objective.kind: is missing; use one of sft, dpo, grpo, dr_grpo, dapo, gspo, cispo, rloo, reinforce, "
+            "objective.kind: is missing; use one of sft, dpo, ranking, grpo, dr_grpo, dapo, gspo, cispo, rloo, reinforce, "
             "reinforce_pp, ppo",
         ),
         (BASE.replace("name: tiny", ""), "name: is missing; give it a value"),

@@ -124,16 +124,33 @@ def make_batch(
     )
 
 
+def split(batch: Batch, *, token_budget: int) -> list[Batch]:
+    """Micro-batches of whole groups, in order, each under the budget of packed tokens where one group allows it."""
+    answers = torch.zeros(len(batch.prompts), dtype=torch.long).index_add_(0, batch.group, batch.lengths - 1)
+    sizes = [len(prompt.ids) + extra for prompt, extra in zip(batch.prompts, answers.tolist(), strict=True)]
+    parts: list[list[int]] = []
+    used = token_budget + 1
+    for prompt, size in enumerate(sizes):
+        if used + size > token_budget:
+            parts.append([])
+            used = 0
+        parts[-1].append(prompt)
+        used += size
+    return [batch] if len(parts) == 1 else [batch.select(part) for part in parts]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """What a policy says about the answers of a batch; what was not wanted is empty."""
 
     logprobs: Tensor
-    """[N, T] log-probability of each answer token; 0 where the token is not scored."""
+    """[N, T] log-probability of each answer token; 0 where the token is not scored, or log-probs were not wanted."""
     entropy: Tensor | None = None
     """[N, T] entropy of the distribution that each token was drawn from."""
     values: Tensor | None = None
     """[N, T] the critic's value before each answer token."""
+    ratings: Tensor | None = None
+    """[N, H] what a rating head says of each whole answer: overall, then its attributes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ _CATALOGUE: dict[str, tuple[str, ...]] = {
     "objective": (
         "sft",
         "dpo",
+        "ranking",
         "grpo",
         "dr_grpo",
         "dapo",
@@ -56,6 +57,7 @@ _CATALOGUE: dict[str, tuple[str, ...]] = {
         "length",
         "overlong",
         "repetition",
+        "learned",
     ),
 }
 _REGISTERED: dict[tuple[str, str], Callable[..., Any]] = {}

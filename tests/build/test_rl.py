@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sightline import build
-from sightline.build.runs import load_for_training, make_objective
+from sightline.build.batches import make_objective
+from sightline.build.loading import load_for_training
 from sightline.config import ConfigError, make_recipe, to_dict
 from sightline.journal import Journal, RunFailed
 from sightline.reports.run_report import write_run_report
@@ -181,7 +182,7 @@ def test_an_option_that_a_reward_does_not_take_is_refused(world: Path, tmp_path:
             {"objective": {"kind": "ppo", "kl_target": 0.1}},
             "objective.kl_target: steers a weight that is 0; give objective.kl_in_reward or kl_weight a start",
         ),
-        ({"reference": {"kind": "copy"}}, "without kl_weight and kl_in_reward nothing is compared"),
+        ({"reference": {"kind": "copy"}}, "without kl_weight, kl_in_reward and monitors.kl nothing is compared"),
         (
             {"objective": {"kind": "grpo", "kl_weight": 0.1}, "reference": {"kind": "cached"}},
             "answers are sampled during the run",

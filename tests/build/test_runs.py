@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sightline import build
-from sightline.build.runs import load_trained
+from sightline.build.loading import load_trained
 from sightline.data.files import write_groups
 from sightline.journal import Journal, RunError
 from sightline.models.load import Loaded

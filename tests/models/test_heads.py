@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from sightline.batch import Batch, PromptTokens, make_batch
 from sightline.models.families import LLAVA
 from sightline.models.forward import Policy
-from sightline.models.heads import Critic, make_critic
+from sightline.models.heads import Critic, RatingHead, make_critic
 from tests.tiny import picture, prompt_tokens, tiny_trained
 
 WANT = frozenset({"logprobs", "values"})
@@ -85,3 +85,40 @@ def test_a_new_head_says_nothing_and_a_token_that_is_not_scored_has_no_value():
     assert values is not None
     assert not values.any()
     assert policy.score(batch()).values is None
+
+
+RATED = frozenset({"ratings"})
+
+
+@pytest.mark.parametrize("train", ["full", "lora"])
+@pytest.mark.parametrize("attributes", [0, 2])
+def test_ratings_and_their_gradients_are_those_of_the_plain_forward(attributes: int, train: str):
+    loaded = tiny_trained(train)
+    width = loaded.model.lm_head.weight.shape[1]
+    torch.manual_seed(3)
+    head = RatingHead(width, num_attributes=attributes, with_length=attributes > 0)
+    policy = Policy(loaded.model, LLAVA, rating=head)
+    fast, plain = policy.score(batch(), want=RATED), policy.score_plain(batch(), want=RATED)
+    assert fast.ratings is not None
+    assert plain.ratings is not None
+    assert fast.ratings.shape == (batch().num_answers, head.size)
+    assert not fast.logprobs.any()
+    torch.testing.assert_close(fast.ratings, plain.ratings, atol=1e-5, rtol=0)
+    parameters = head.trained() | loaded.trained()
+    mine, theirs = gradients(fast.ratings, parameters), gradients(plain.ratings, parameters)
+    assert mine.keys() == theirs.keys()
+    whole = torch.stack([g.norm() for g in theirs.values()]).norm()
+    for name, gradient in theirs.items():
+        scale = max(float(gradient.norm()), 1e-3 * float(whole))
+        assert float((mine[name] - gradient).norm()) <= 1e-5 * scale, name
+
+
+def test_the_overall_rating_is_the_gated_mean_of_the_attributes():
+    head = RatingHead(4, num_attributes=3)
+    states, prompts = torch.randn(5, 4), torch.randn(5, 4)
+    found = head(states, prompts)
+    torch.testing.assert_close(found[:, 0], found[:, 1:].mean(1))  # a new gate weighs all alike
+    assert head.gate is not None
+    torch.nn.init.normal_(head.gate.weight)
+    weights = head.gate(prompts).softmax(-1)
+    torch.testing.assert_close(head(states, prompts)[:, 0], (weights * found[:, 1:]).sum(1))

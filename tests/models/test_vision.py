@@ -2,10 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.batch import ImageInput
+from sightline.batch import ImageInput, split
 from sightline.models.families import LLAVA
 from sightline.models.vision import Vision
-from sightline.train.engine import split
 from tests.tiny import (
     PICTURE_TOKENS,
     SHAPE,

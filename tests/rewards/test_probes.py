@@ -14,6 +14,7 @@ from sightline.rewards.contract import RewardContext
 from sightline.rewards.findings import as_plain
 from sightline.rewards.hostile import DRESSES, dressed, says_the_same
 from sightline.rewards.library import load_builtin
+from sightline.rewards.models import MODEL_REWARDS
 from sightline.rewards.probes import KIND_OF, KINDS, SHAPING, check_values, probe
 
 MINE = '''
@@ -71,7 +72,7 @@ def looks(completion, context):
 def wants_a_sign(completion, context):
     return float(context.truth["sign"] in completion.text)
 '''
-DEFAULTS = [name for name in catalogue()["reward"] if name != "math"]
+DEFAULTS = [name for name in catalogue()["reward"] if name not in ("math", *MODEL_REWARDS)]
 
 
 @pytest.fixture
@@ -90,8 +91,13 @@ def broke_on(probed) -> dict[str, str]:
 
 
 def test_every_built_in_reward_has_its_probe():
-    assert sorted([*KIND_OF, *SHAPING]) == sorted(catalogue()["reward"])
+    assert sorted([*KIND_OF, *SHAPING, *MODEL_REWARDS]) == sorted(catalogue()["reward"])
     assert set(KIND_OF.values()) | {"answer"} == set(KINDS)
+
+
+def test_a_reward_that_a_model_gives_cannot_be_probed_without_it():
+    with pytest.raises(ValueError, match=r"learned is given by the reward model runs/x, which is not here"):
+        probe("learned", options={"run": "runs/x"}, cases=1)
 
 
 @pytest.mark.parametrize("name", DEFAULTS)

@@ -25,6 +25,7 @@ from sightline.train.distributed import rank_and_size, sum_gradients, sum_over_r
 from sightline.train.engine import Engine
 from tests.tiny import largest_difference, taken_gradients, tiny_trained
 from tests.train.engines import preference_batch, tiny_engine
+from tests.train.test_coupled import product_objective
 
 pytestmark = pytest.mark.exactness
 
@@ -63,6 +64,12 @@ SCENARIOS = {
     "one has no pictures": Scenario(shards=((0, 1), (2,)), objective=sft_objective(), whole=True),
     "numbers of micro-batches differ": Scenario(
         shards=((0,), (1, 2)), objective=sft_objective(normalise="answer"), train="lora", token_budget=1
+    ),
+    "the loss couples all answers": Scenario(
+        shards=((0,), (1, 2)), objective=product_objective(), whole=True, token_budget=1
+    ),
+    "the loss couples all answers of one": Scenario(
+        shards=((0, 1, 2), ()), objective=product_objective(), train="lora"
     ),
     "one is not finite": Scenario(shards=((0, 1), (2,)), objective=ANCHORED, train="lora", broken=True),
 }

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from sightline.batch import Batch, Outcome, Scores, make_batch
+from sightline.batch import Batch, Outcome, Scores, make_batch, split
 from sightline.models.layout import packed_length
 from sightline.models.load import Loaded
 from sightline.objectives.imitation import sft_objective
 from sightline.objectives.preference import dpo_objective
-from sightline.train.engine import TrainingStopped, split
+from sightline.train.engine import TrainingStopped
 from sightline.train.verify import save_batch
 from tests.tiny import (
     largest_difference,

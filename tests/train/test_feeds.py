@@ -3,10 +3,19 @@ import json
 import pytest
 import torch
 
-from sightline.batch import Batch
+from sightline.batch import Batch, PromptTokens
 from sightline.data.stream import Stream
-from sightline.records import Completion, Group, Label, Pair, Rank, RecordError, Reward
-from sightline.train.feeds import GroupFeed, check_signals, group_batch, imitated, pairs_of, with_reference
+from sightline.records import Completion, Group, Label, Pair, Prompt, Rank, RecordError, Reward
+from sightline.train.feeds import (
+    GroupFeed,
+    check_signals,
+    comparison_batch,
+    comparisons_of,
+    group_batch,
+    imitated,
+    pairs_of,
+    with_reference,
+)
 from tests.tiny import tiny_groups, tiny_inputs, tiny_loaded, tiny_prompt
 
 INPUTS = tiny_inputs(tiny_loaded())
@@ -112,3 +121,44 @@ def test_a_feed_fills_the_reference_in():
 
 def test_without_a_reference_there_is_no_column():
     assert with_reference(batch_of(tiny_groups(2), "sft"), None).columns == {}
+
+
+def test_comparisons_are_pairs_ties_and_every_two_of_a_rank():
+    completions = tuple(Completion(text=word) for word in ("a", "b", "c"))
+    signals = (
+        Pair(chosen=2, rejected=0, margin=0.3, aspect="x"),
+        Pair(chosen=0, rejected=1, tie=True),
+        Rank(ranks=(1, 0, 1)),
+    )
+    group = Group(prompt=Prompt(id="p", messages=()), completions=completions, signals=signals)
+    found = [(one.better, one.worse, one.margin, one.tie, one.aspect) for one in comparisons_of(group)]
+    assert found == [
+        (2, 0, 0.3, False, "x"),
+        (0, 1, 1.0, True, "overall"),
+        (1, 0, 1.0, False, "overall"),
+        (0, 2, 0.0, True, "overall"),
+        (1, 2, 1.0, False, "overall"),
+    ]
+
+
+def test_a_comparison_batch_names_rows_margins_ties_and_aspects():
+    completions = tuple(Completion(text=word) for word in ("a", "b", "c"))
+    one = Group(
+        prompt=Prompt(id="p", messages=()), completions=completions, signals=(Pair(chosen=2, rejected=1, aspect="x"),)
+    )
+    two = Group(
+        prompt=Prompt(id="q", messages=()), completions=completions, signals=(Pair(chosen=0, rejected=2, tie=True),)
+    )
+    batch = comparison_batch(
+        [one, two],
+        attributes=("x",),
+        prompt=lambda prompt: PromptTokens(id=prompt.id, ids=(1,)),
+        answer=lambda answer: (ord(answer.text),),
+    )
+    assert batch.tokens[:, 0].tolist() == [ord(c) for c in "bcac"]
+    assert batch.pairs.tolist() == [[1, 0], [2, 3]]
+    assert {name: column.tolist() for name, column in batch.pair_columns.items()} == {
+        "margin": [1.0, 1.0],
+        "tie": [0.0, 1.0],
+        "aspect": [1.0, 0.0],
+    }

@@ -11,7 +11,8 @@ from sightline.build.commands import (
 )
 from sightline.build.commands import sample_answers as sample
 from sightline.build.demo import demo
-from sightline.build.runs import load_trained, resume, train
+from sightline.build.loading import load_trained
+from sightline.build.runs import resume, train
 from sightline.build.upbringing import world_build
 
 __all__ = [

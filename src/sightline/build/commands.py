@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from sightline.build.runs import Say, inputs_of, load_trained, make_inputs, measure
+from sightline.build.loading import inputs_of, load_trained, make_inputs
+from sightline.build.runs import Say, measure
 from sightline.data.check import CheckReport, check
 from sightline.data.files import write_groups
 from sightline.data.images import ImageStore

@@ -20,8 +20,9 @@ from sightline.build.commands import sample_groups
 from sightline.build.demo_box_page import box_act_of
 from sightline.build.demo_boxes import BoxSettings, box_line, box_summary, second_act
 from sightline.build.demo_page import write_page
+from sightline.build.loading import load_trained, make_inputs
 from sightline.build.progress import shown
-from sightline.build.runs import load_trained, make_inputs, train
+from sightline.build.runs import train
 from sightline.config import make_recipe
 from sightline.data.files import write_groups
 from sightline.evaluation.run import Judged, judge_task

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from sightline.build.commands import export
+from sightline.build.loading import load_trained, make_inputs
 from sightline.build.progress import shown
-from sightline.build.runs import load_trained, make_inputs, train
+from sightline.build.runs import train
 from sightline.config import make_recipe
 from sightline.data.files import write_groups
 from sightline.evaluation.gain import BoxGain, box_gain

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from sightline.batch import Batch, PromptTokens
+from sightline.build.loading import Row
 from sightline.build.run_judge import RunJudge
 from sightline.config import Recipe
 from sightline.data.stream import Stream
@@ -15,7 +16,7 @@ from sightline.models.heads import Critic, make_critic
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.sampler import SamplingParams, sample
-from sightline.records import Completion, Group
+from sightline.records import Completion
 from sightline.train.credit import Credit
 from sightline.train.distributed import rank_and_size
 from sightline.train.engine import TrainingStopped
@@ -36,7 +37,6 @@ DEFAULT_RULES = {
 }
 CREDIT_OPTIONS = ("advantage", "kl_in_reward", "kl_target", "kl_horizon", "discount", "gae_lambda")
 """Keys of the objective's block that the feed reads, not the loss."""
-Row = tuple[Group, Inputs]
 
 
 def learns_from_rewards(recipe: Recipe) -> bool:

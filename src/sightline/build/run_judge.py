@@ -4,8 +4,10 @@ import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from sightline.build.scorers import make_scorers
 from sightline.config import Recipe
 from sightline.journal import Journal
 from sightline.models.inputs import Inputs
@@ -50,6 +52,7 @@ class RunJudge:
         self._spaces: dict[str, Space | None] = {part.name: _space_of(part) for part in composed.parts}
         held_out = [entry.model_dump() for entry in recipe.monitors.held_out]
         self._held_out = make_judge(held_out) if held_out else None
+        self._scorers = make_scorers((*recipe.rewards, *recipe.monitors.held_out), readers)
         settings = recipe.rollout
         self._pool = RewardPool(
             FACTORY,
@@ -125,13 +128,16 @@ class RunJudge:
         progress: float,
         options: Mapping[str, Mapping[str, Any]],
     ) -> list[Call]:
-        return [
-            Call(completion=completion, context=context, options=options, picture=_picture(prompt, inputs))
-            for prompt, group in zip(prompts, answers, strict=True)
-            for inputs in (self._readers[prompt.id],)
-            for context in (self._context(prompt, inputs, progress),)
-            for completion in group
-        ]
+        said = {label: scorer(prompts, answers) for label, scorer in self._scorers.items()}
+        calls = []
+        for number, (prompt, group) in enumerate(zip(prompts, answers, strict=True)):
+            inputs = self._readers[prompt.id]
+            context, picture = self._context(prompt, inputs, progress), _picture(prompt, inputs)
+            for i, completion in enumerate(group):
+                given = {label: scores[number][i] for label, scores in said.items()}
+                about = replace(context, given=given)
+                calls.append(Call(completion=completion, context=about, options=options, picture=picture))
+        return calls
 
     def _context(self, prompt: Prompt, inputs: Inputs, progress: float) -> RewardContext:
         sizes = inputs.sizes(prompt.images[0]) if prompt.images else (None, None)

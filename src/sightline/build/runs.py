@@ -1,6 +1,6 @@
 """From a recipe to a run: model, data, reference, feed and engine put together; and back from a run to its model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,11 @@ from rich.console import Console
 from torch import Tensor
 
 from sightline.batch import Batch, make_batch
+from sightline.build.batches import batch_maker, batches, make_objective, make_reference
+from sightline.build.loading import inputs_of, load_for_training
 from sightline.build.progress import Say, Show, shown
+from sightline.build.rating import finish_rating, make_rating
 from sightline.build.rl import (
-    CREDIT_OPTIONS,
     judged_greedily,
     learns_from_rewards,
     make_run_critic,
@@ -24,32 +26,27 @@ from sightline.build.rl import (
 )
 from sightline.build.run_judge import RunJudge, run_judge
 from sightline.config import Recipe, make_recipe, to_dict
+from sightline.config.schema import Ranking
 from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
-from sightline.data.images import ImageStore
 from sightline.data.stream import Stream
 from sightline.environment import environment
-from sightline.journal import Journal, RunError, RunFailed, recipe_of
+from sightline.journal import Journal, RunFailed, recipe_of
 from sightline.models.forward import Policy
-from sightline.models.inputs import Inputs, PictureLimits
-from sightline.models.load import Loaded, choose_trained, load_model, use_checkpointing
-from sightline.models.reference import KeptLogprobs, Reference, adapter_off, frozen_copy
+from sightline.models.inputs import Inputs
+from sightline.models.load import Loaded
 from sightline.models.sampler import SamplingParams, sample
-from sightline.objectives.objective import Objective
 from sightline.records import Group, RecordError
-from sightline.registry import find
 from sightline.reports.run_report import write_run_report
 from sightline.rewards.pool import RewardFailed
-from sightline.train.checkpoint import read_weights
 from sightline.train.distributed import rank_and_size
 from sightline.train.engine import Engine, TrainingStopped
-from sightline.train.feeds import GroupFeed, check_signals, group_batch, imitated, with_reference
+from sightline.train.feeds import GroupFeed, check_signals, imitated
 from sightline.train.loop import Plan, Run, resume_from_latest, run_loop
 from sightline.train.optim import make_optimiser, make_schedule
 from sightline.train.rollouts import RolloutFeed
 from sightline.train.trackers import open_trackers
 from sightline.train.verify import check_first_batch, save_batch
-from sightline.world.weights import resolve
 
 SAMPLE_TOKENS = 128
 
@@ -108,9 +105,10 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
         autocast=loaded.autocast,
         temperature=recipe.rollout.temperature if learns_from_rewards(recipe) else 1.0,
         critic=make_run_critic(recipe, loaded),
+        rating=make_rating(recipe, loaded),
     )
     validation = read_data(recipe, recipe.data.validation_files, loaded)
-    reference = _reference(recipe, policy, loaded, [data.groups, validation.groups], say)
+    reference = make_reference(recipe, policy, loaded, [data.groups, validation.groups], say)
     with run_judge(recipe, journal, [*data.groups, *validation.groups]) as judge:
         run = _assemble(recipe, journal, loaded, policy, data, validation, reference, judge)
         run.show = show
@@ -124,89 +122,18 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
         run_loop(run)
         if judge is not None:
             say(time_outside(journal))
+        if policy.rating is not None:
+            finish_rating(recipe, policy, data.groups, validation.groups, journal, say)
     say(f"report: {write_run_report(journal.folder)}")
 
 
 def _first_batch(recipe: Recipe, policy: Policy, groups: list[tuple[Group, Inputs]]) -> Batch:
     """One group to hold the forward to its plain twin with; sampled answers when the data has none."""
     if not learns_from_rewards(recipe):
-        return next(_batches(groups[:1], recipe, None))
+        return next(batches(groups[:1], recipe, None))
     prompt = groups[0][1].prompt(groups[0][0].prompt)
     answers = sampler(recipe, policy, groups[0][1])([prompt], num=2, seed=recipe.seed)[0]
     return make_batch([prompt], [[answer.token_ids or () for answer in answers]])
-
-
-def load_for_training(recipe: Recipe) -> Loaded:
-    """The recipe's model with what it trains unfrozen."""
-    model = recipe.model
-    loaded = load_model(
-        resolve(model.path),
-        revision=model.revision,
-        dtype=model.dtype,
-        trust_remote_code=model.trust_remote_code,
-    )
-    loaded = choose_trained(
-        loaded,
-        train=model.train,
-        rank=model.lora.rank,
-        alpha=model.lora.alpha,
-        targets=model.lora.targets,
-        train_tower=model.train_tower,
-        train_projector=model.train_projector,
-        seed=recipe.seed,
-    )
-    if model.gradient_checkpointing:
-        use_checkpointing(loaded)
-    return loaded
-
-
-def load_trained(target: str) -> tuple[Loaded, Recipe | None]:
-    """The model of a run at its last checkpoint, or any model by name, folder or hub id."""
-    values = recipe_of(target)
-    if values is None:
-        return load_model(resolve(target)), None
-    recipe = make_recipe(values, source=f"{target}/recipe.yaml")
-    journal = Journal.open(target)
-    latest = journal.latest()
-    if latest is None:
-        raise RunError(f"{target} has no checkpoint yet; let it train until train.save_every steps are done")
-    journal.verify(latest)
-    loaded = load_for_training(recipe)
-    read_weights(latest, loaded.trained(), without="critic.")
-    loaded.model.eval()
-    return loaded, recipe
-
-
-def make_inputs(
-    loaded: Loaded,
-    *,
-    root: Path | None = None,
-    limits: PictureLimits | None = None,
-    max_pixels: int = 50_000_000,
-    max_bytes: int = 64 * 2**20,
-) -> Inputs:
-    """The reader of prompts and answers for a model."""
-    return Inputs(
-        processor=loaded.processor,
-        family=loaded.family,
-        end_of_turn=loaded.end_of_turn,
-        store=ImageStore(root, max_pixels=max_pixels, max_bytes=max_bytes),
-        limits=limits or PictureLimits(),
-    )
-
-
-def inputs_of(recipe: Recipe, loaded: Loaded, file: Path | None = None) -> Inputs:
-    """The reader of prompts and answers for one of the recipe's files."""
-    root = Path(recipe.data.root) if recipe.data.root is not None else (file.parent if file is not None else None)
-    model = recipe.model
-    limits = PictureLimits(min_pixels=model.min_pixels, max_pixels=model.max_pixels, longest_side=model.longest_side)
-    return make_inputs(
-        loaded,
-        root=root,
-        limits=limits,
-        max_pixels=recipe.data.max_image_pixels,
-        max_bytes=recipe.data.max_image_bytes,
-    )
 
 
 def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
@@ -221,7 +148,8 @@ def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
             try:
                 check_images(group.prompt, inputs.store, opened=opened)
                 if not learns_from_rewards(recipe):
-                    check_signals(group, objective=recipe.objective.kind)
+                    rated = recipe.objective.attributes if isinstance(recipe.objective, Ranking) else ()
+                    check_signals(group, objective=recipe.objective.kind, attributes=rated)
                 _check_lengths(recipe, inputs, group)
             except RecordError as error:
                 if keep is None:
@@ -251,53 +179,6 @@ def _check_lengths(recipe: Recipe, inputs: Inputs, group: Group) -> None:
     )
 
 
-def make_objective(recipe: Recipe) -> Objective:
-    """The recipe's objective with its options; what is null is left to the objective."""
-    options = recipe.objective.model_dump(exclude={"kind", *CREDIT_OPTIONS}, exclude_none=True)
-    if recipe.objective.kind in ("dr_grpo", "rloo", "reinforce"):
-        options["max_length"] = recipe.rollout.max_tokens
-    return find("objective", recipe.objective.kind)(**options)
-
-
-def _batch_maker(objective: str) -> Callable[[Sequence[tuple[Group, Inputs]]], Batch]:
-    def make(items: Sequence[tuple[Group, Inputs]]) -> Batch:
-        readers = {id(group.prompt): inputs for group, inputs in items}
-        readers |= {id(answer): inputs for group, inputs in items for answer in group.completions}
-        return group_batch(
-            [group for group, _ in items],
-            objective=objective,
-            prompt=lambda prompt: readers[id(prompt)].prompt(prompt),
-            answer=lambda answer: readers[id(answer)].answer(answer),
-        )
-
-    return make
-
-
-def _batches(groups: list[tuple[Group, Inputs]], recipe: Recipe, reference: Reference | None) -> Iterator[Batch]:
-    make, size = _batch_maker(recipe.objective.kind), recipe.train.groups_per_step
-    parts = (groups[start : start + size] for start in range(0, len(groups), size))
-    return (with_reference(make(part), reference) for part in parts)
-
-
-def _reference(
-    recipe: Recipe, policy: Policy, loaded: Loaded, groups: list[list[tuple[Group, Inputs]]], say: Say
-) -> Reference | None:
-    kind = recipe.reference.kind
-    if kind == "none":
-        return None
-    if kind == "cached" and learns_from_rewards(recipe):
-        raise ValueError("reference.kind: cached knows no answers before they are sampled; use copy")
-    if kind == "adapter_off":
-        return adapter_off(policy, loaded)
-    if kind == "copy":
-        return frozen_copy(policy, loaded)
-    assert recipe.reference.cache is not None
-    kept = KeptLogprobs(Path(recipe.reference.cache), policy, loaded)
-    num_new = sum(kept.keep(_batches(some, recipe, None)) for some in groups)
-    say(f"reference: log-probs of {num_new} answers computed, the others were kept in {recipe.reference.cache}")
-    return kept
-
-
 def _assemble(
     recipe: Recipe,
     journal: Journal,
@@ -320,7 +201,9 @@ def _assemble(
     )
     passes = recipe.rollout.passes if judge is not None else 1
     num_steps = settings.steps or passes * (stream.num_batches or 0)
-    critic = {} if policy.critic is None else policy.critic.trained()
+    heads = {} if policy.critic is None else policy.critic.trained()
+    heads |= {} if policy.rating is None else policy.rating.trained()
+    head_rate = recipe.objective.head_learning_rate if isinstance(recipe.objective, Ranking) else None
     engine = Engine(
         policy=policy,
         objective=make_objective(recipe),
@@ -330,8 +213,8 @@ def _assemble(
             betas=optim.betas,
             epsilon=optim.epsilon,
             weight_decay=optim.weight_decay,
-            beside=critic.values(),
-            beside_scale=(recipe.critic.learning_rate or 10 * optim.learning_rate) / optim.learning_rate,
+            beside=heads.values(),
+            beside_scale=(head_rate or recipe.critic.learning_rate or 10 * optim.learning_rate) / optim.learning_rate,
         ),
         schedule=make_schedule(
             optim.schedule,
@@ -345,11 +228,11 @@ def _assemble(
     )
     run = Run(
         engine=engine,
-        feed=GroupFeed(data.groups, stream, _batch_maker(recipe.objective.kind), reference)
+        feed=GroupFeed(data.groups, stream, batch_maker(recipe), reference)
         if judge is None
         else rollout_feed(recipe, data.groups, policy, judge, reference, num_steps),
         journal=journal,
-        trained=loaded.trained() | critic,
+        trained=loaded.trained() | heads,
         plan=Plan(
             num_steps=num_steps,
             save_every=settings.save_every,
@@ -362,7 +245,7 @@ def _assemble(
     if validation.groups and judge is not None:
         run.evaluate = lambda: judged_greedily(policy, validation.groups, judge, max_tokens=recipe.rollout.max_tokens)
     elif validation.groups:
-        run.evaluate = lambda: engine.measure(_batches(validation.groups, recipe, reference))
+        run.evaluate = lambda: engine.measure(batches(validation.groups, recipe, reference))
     if settings.samples > 0 and rank == 0:
         run.sample = lambda: _samples(policy, (validation.groups or data.groups)[: settings.samples])
     return run

@@ -4,12 +4,11 @@ Deterministic for a seed on one machine and thread count. Each stage ends in an 
 which a killed build goes on.
 """
 
-import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from sightline.batch import Batch, ImageInput, PromptTokens, make_batch
 from sightline.build.card import SCENES, measure_abilities, write_card
+from sightline.build.clip import build_clip
+from sightline.build.course import Course, Say, scene_pixels
 from sightline.models.families import LLAVA
 from sightline.models.forward import Policy
 from sightline.models.tiny import (
@@ -33,47 +34,10 @@ from sightline.objectives.imitation import sft_objective
 from sightline.train.engine import Engine
 from sightline.train.optim import make_optimiser
 from sightline.world.patches import CODE_SIZE, HEADS, patch_codes, patch_targets
-from sightline.world.scenes import Scene, draw, make_scene
+from sightline.world.scenes import Scene
 from sightline.world.stages import CEILING_AFTER, FIRST_INDEX, STAGES, Stage, lessons, taught_answer
 from sightline.world.vocabulary import CHAT_TEMPLATE, pieces
-
-Say = Callable[[str], None]
-LOG_EVERY = 25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """One stage as it is run: how long, on which scenes, at which learning rate."""
-
-    stage: Stage
-    """What is taught."""
-    num_steps: int
-    """Updates; fewer than the stage's own in a scaled-down upbringing."""
-    first_index: int
-    """Index of its first training scene; no scene is shown twice."""
-    seed: int
-    """Of scenes and questions."""
-
-    def scenes(self) -> Iterator[list[Scene]]:
-        """The scenes of each update."""
-        per_step = self.stage.scenes_per_step
-        for step in range(self.num_steps):
-            first = self.first_index + step * per_step
-            yield [
-                make_scene("train", i, seed=self.seed, plate=("card", "sign")[i % 2] if self.stage.plates else "any")
-                for i in range(first, first + per_step)
-            ]
-
-    def rate(self, step: int) -> float:
-        """Linear warm-up over at most 100 steps times a cosine from the peak to a fiftieth of it."""
-        num_warmup = min(100, max(1, self.num_steps // 10))
-        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.num_steps))
-        return self.stage.learning_rate * min(1, (step + 1) / num_warmup) * cosine
-
-    def tell(self, step: int, loss: float, say: Say) -> None:
-        """Every few steps a line."""
-        if step % LOG_EVERY == 0 or step == self.num_steps - 1:
-            say(f"{self.stage.name}: step {step + 1} of {self.num_steps}, loss {loss:.3f}")
+from sightline.world.weights import FOLDER
 
 
 def bring_up(out: Path, *, seed: int, scale: float, say: Say) -> tuple[Path, Path]:
@@ -142,7 +106,7 @@ def _teach_seeing(
     for step, scenes in enumerate(course.scenes()):
         for group in optimiser.param_groups:
             group["lr"] = course.rate(step)
-        pixels = torch.stack([scene_pixels(processor, scene) for scene in scenes])
+        pixels = torch.stack([scene_pixels(processor.image_processor, scene) for scene in scenes])
         with torch.autocast("cpu", torch.bfloat16):
             made = on_top(tower(pixels).last_hidden_state[:, 1:])
         loss = loss_of(scenes, made.float())
@@ -198,34 +162,40 @@ def lesson_batch(processor: TinyProcessor, stage: Stage, scenes: list[Scene], *,
     return batch
 
 
-def scene_pixels(processor: TinyProcessor, scene: Scene) -> Tensor:
-    """What the tower sees of a scene of the training canvas: the processor's arithmetic without its overhead."""
-    picture = torch.from_numpy(draw(scene)).permute(2, 0, 1).float()
-    images = processor.image_processor
-    mean, deviation = (torch.tensor(x)[:, None, None] for x in (images.image_mean, images.image_std))
-    return (picture / 255 - mean) / deviation
-
-
 def scene_image(processor: TinyProcessor, scene: Scene) -> ImageInput:
     """A scene as an image input, keyed by its id."""
     patch = TinyShape().patch_size
     num_tokens = (scene.width // patch) * (scene.height // patch)
-    return ImageInput(key=scene.id, num_tokens=num_tokens, load=lambda: scene_pixels(processor, scene))
+    return ImageInput(key=scene.id, num_tokens=num_tokens, load=lambda: scene_pixels(processor.image_processor, scene))
 
 
-def world_build(*, out: Path, seed: int = 0, scale: float = 1.0, say: Say = print) -> Path:
-    """Build the tiny models from nothing into `out`: base, ceiling and their card. A killed build goes on."""
+def world_build(
+    *, out: Path, seed: int = 0, scale: float = 1.0, only: Literal["clip"] | None = None, say: Say = print
+) -> Path:
+    """Build the tiny models from nothing into `out`: base, ceiling, clip and their cards. A killed build goes on.
+
+    With `only` "clip" the contrastive model alone is built, from the tower of the ceiling that ships.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    ceiling, base = bring_up(out, seed=seed, scale=scale, say=say)
+    scenes = max(20, round(SCENES * min(1.0, scale)))
+    ceiling, base = FOLDER / "ceiling", FOLDER / "base"
+    if only is None:
+        ceiling, base = bring_up(out, seed=seed, scale=scale, say=say)
+        _finish(out, ceiling=ceiling, base=base, scenes=scenes, say=say)
+    build_clip(out, ceiling=ceiling, base=base, seed=seed, scale=scale, scenes=scenes, say=say)
+    names = "the folder clip" if only else "the folders base, ceiling and clip, CARD.md and abilities.json"
+    say(f"everything is in {out}; to ship it, copy {names} into sightline/world/models")
+    return out
+
+
+def _finish(out: Path, *, ceiling: Path, base: Path, scenes: int, say: Say) -> None:
+    """Measure base and ceiling, copy them out of their stages' folders, and write their card."""
     seconds = {}
     for number, stage in enumerate(STAGES):
         seconds[stage.name] = (out / f"{number + 1}-{stage.name.replace(' ', '-')}" / "done").read_text().strip()
-    scenes = max(20, round(SCENES * min(1.0, scale)))
     abilities = {}
     for name, folder in (("base", base), ("ceiling", ceiling)):
         say(f"measuring {name} on {scenes} scenes a task")
         abilities[name] = measure_abilities(folder, scenes=scenes)
         shutil.copytree(folder, out / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("done"))
-    card = write_card(out, abilities, seconds=seconds, scenes=scenes)
-    say(f"models and card are in {out}; to ship them, copy base, ceiling and {card.name} into sightline/world/models")
-    return out
+    write_card(out, abilities, seconds=seconds, scenes=scenes)

@@ -29,6 +29,13 @@ _EITHER_OR: dict[_Path, str] = {("train", "epochs"): "steps", ("train", "steps")
 
 def load_recipe(paths: Iterable[str | Path], overrides: Iterable[str] = ()) -> Recipe:
     """The resolved recipe of YAML files (or shipped names), merged left to right, with `a.b=value` on top."""
+    return _checked(*read_merged(paths, overrides))
+
+
+def read_merged(
+    paths: Iterable[str | Path], overrides: Iterable[str] = ()
+) -> tuple[dict[str, Any], Mapping[_Path, str], str]:
+    """The values of YAML files (or shipped names) with overrides on top, who wrote each key, and the last file."""
     merged: dict[str, Any] = {}
     origins: dict[_Path, str] = {}
     source = COMMAND_LINE
@@ -37,7 +44,7 @@ def load_recipe(paths: Iterable[str | Path], overrides: Iterable[str] = ()) -> R
         source = str(path) if Path(path).suffix else str(file)
         _merge(merged, _read(file, source), (), source, origins)
     _merge(merged, _override_tree(overrides), (), COMMAND_LINE, origins)
-    return _checked(merged, origins, source)
+    return merged, origins, source
 
 
 def make_recipe(values: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
@@ -95,12 +102,18 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
 
 
+def judge_names() -> list[str]:
+    """Names of the shipped judges, which are no runs: `judges/NAME`."""
+    return sorted(f"judges/{path.stem}" for path in (recipe_folder() / "judges").glob("*.yaml"))
+
+
 def find_recipe(name: str | Path) -> Path:
     """The file of a recipe, given by path or by shipped name."""
     path = Path(name)
     if path.is_file():
         return path
-    if path.name == str(name) and path.name in recipe_names():
+    shipped = [*recipe_names(), *judge_names()]
+    if str(name) in shipped:
         return recipe_folder() / f"{name}.yaml"
     if path.is_dir():
         is_run = (path / "recipe.yaml").is_file()
@@ -109,7 +122,7 @@ def find_recipe(name: str | Path) -> Path:
     if path.stem in recipe_names():
         raise ConfigError(f"{name}: no such file; did you mean {path.stem}, which is shipped?")
     beside = [str(file) for file in path.parent.glob("*.yaml")] if path.suffix else []
-    raise ConfigError(f"{name}: no such recipe{did_you_mean(str(name), [*beside, *recipe_names()])}")
+    raise ConfigError(f"{name}: no such recipe{did_you_mean(str(name), [*beside, *shipped])}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -193,10 +206,10 @@ def _checked(values: dict[str, Any], origins: Mapping[_Path, str], source: str) 
         path, sentence = first_mistake(error)
     except _Contradiction as error:
         path, sentence = error.path, error.sentence
-    raise ConfigError(f"{_origin(path, origins) or source}: {'.'.join(path)}: {sentence}")
+    raise ConfigError(f"{origin_of(path, origins) or source}: {'.'.join(path)}: {sentence}")
 
 
-def _origin(path: _Path, origins: Mapping[_Path, str]) -> str | None:
+def origin_of(path: _Path, origins: Mapping[_Path, str]) -> str | None:
     """Who wrote the key or, last, something below it; else who wrote the block around it."""
     below = [source for other, source in origins.items() if other[: len(path)] == path]
     around = [origins[path[:length]] for length in range(1, len(path)) if path[:length] in origins]
@@ -222,6 +235,9 @@ def _fill_in(recipe: Recipe) -> Recipe:
     if train.evaluate_every is None and recipe.data.validation_files:
         train = train.model_copy(update={"evaluate_every": train.save_every})
     _check_rewards(recipe)
+    if recipe.objective.kind == "ranking" and not recipe.data.validation_files:
+        sentence = "are missing, and ratings are calibrated on comparisons that were not trained on; hold some out"
+        raise _Contradiction("data.validation_files", sentence)
     kind = _reference_kind(recipe)
     if recipe.reference.cache is not None and kind != "cached":
         raise _Contradiction("reference.cache", f"is only used by kind cached, and the kind is {kind}; remove one")
@@ -233,8 +249,8 @@ def _fill_in(recipe: Recipe) -> Recipe:
 def _check_rewards(recipe: Recipe) -> None:
     """Rewards are there exactly when something learns from them, and groups hold something to compare."""
     objective, rollout = recipe.objective, recipe.rollout
-    if objective.kind == "sft" and recipe.rewards:
-        raise _Contradiction("rewards", "are not read by sft; remove them, or use kind: grpo")
+    if objective.kind in ("sft", "ranking") and recipe.rewards:
+        raise _Contradiction("rewards", f"are not read by {objective.kind}; remove them, or use kind: grpo")
     if not isinstance(objective, PolicyGradient) and not recipe.rewards:
         return
     if not recipe.rewards:
@@ -277,10 +293,10 @@ def _reference_kind(recipe: Recipe) -> str:
     only_adapters = model.train == "lora" and not beside
     objective = recipe.objective
     from_rewards = bool(recipe.rewards)
-    compares, why = objective.kind == "dpo", "sft compares with nothing"
+    compares, why = objective.kind == "dpo", f"{objective.kind} compares with nothing"
     if isinstance(objective, PolicyGradient):
-        compares = objective.kl_weight > 0 or objective.kl_in_reward > 0
-        why = "without kl_weight and kl_in_reward nothing is compared"
+        compares = objective.kl_weight > 0 or objective.kl_in_reward > 0 or recipe.monitors.kl is not None
+        why = "without kl_weight, kl_in_reward and monitors.kl nothing is compared"
     if not compares:
         if kind not in ("auto", "none"):
             raise _Contradiction("reference.kind", f"is {kind}, but {why}; set it to auto")

@@ -143,7 +143,33 @@ class Dpo(BaseModel):
     """Divide each answer's log-probability by its number of tokens, so that length alone wins nothing."""
 
 
-Objective = Annotated[Sft | Dpo | PolicyGradient, Field(discriminator="kind")]
+class Ranking(BaseModel):
+    """Learn to rate answers as they were compared: a reward model."""
+
+    model_config = STRICT
+
+    kind: Literal["ranking"]
+    """Learn to rate answers as they were compared (Bradley-Terry): a reward model."""
+    attributes: tuple[str, ...] = ()
+    """Aspects that are rated apart, as the comparisons name them; a gate over the prompt weighs them into the overall
+    rating."""
+    margin_weight: NotNegative = 0.0
+    """Times a comparison's margin: the distance that its two ratings should keep."""
+    centring_weight: NotNegative = 0.01
+    """Weight of the squared sum of the two ratings, which keeps ratings around zero."""
+    length_weight: NotNegative = 0.0
+    """Above 0 a second head takes up what length alone explains, and the rating is kept free of it."""
+    head_learning_rate: Positive | None = None
+    """Peak learning rate of the head; null: ten times that of the backbone."""
+    members: Count = 4
+    """Heads of the ensemble that is fitted at the end, each on its own bootstrap of the prompts."""
+    member_hidden: Whole = 64
+    """Units of a member between states and ratings; 0: none."""
+    member_epochs: Count = 30
+    """Passes of a member over its bootstrap."""
+
+
+Objective = Annotated[Sft | Dpo | Ranking | PolicyGradient, Field(discriminator="kind")]
 
 
 class Reference(BaseModel):

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from sightline.batch import Batch, Scores
 from sightline.models.attention import PLANNED, AttentionPlan, TreePlan, attention_of
 from sightline.models.families import Family
-from sightline.models.heads import Critic
+from sightline.models.heads import Critic, RatingHead
 from sightline.models.layout import Layout, pack
 from sightline.models.vision import Vision
 
@@ -36,6 +36,7 @@ class Policy:
         keep_feature_bytes: int = 2**30,
         keep_batch: int = 1,
         critic: Critic | None = None,
+        rating: RatingHead | None = None,
     ) -> None:
         """Images whose features are kept are encoded `keep_batch` at a time; 1 makes features independent of company,
         which bit-for-bit resume needs, more is faster when nothing is trained."""
@@ -44,27 +45,37 @@ class Policy:
         self.vision = Vision(model, family, keep_bytes=keep_feature_bytes, keep_batch=keep_batch)
         self.autocast = autocast
         self.critic = critic
+        self.rating = rating
         self._temperature = temperature
         banned = torch.zeros(family.head(model).weight.shape[0], dtype=torch.bool)  # type: ignore[union-attr]
         banned[list(family.media_tokens(model.config))] = True
         self._banned = banned
 
     def score(self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"})) -> Scores:
-        """What is wanted ("logprobs", "entropy", "values") of every scored answer token, prompt and image once."""
+        """What is wanted of every scored answer token ("logprobs", "entropy", "values") and of every answer
+        ("ratings"), prompt and image once."""
         if batch.num_answers == 0:  # a process may have no groups in a step
             nothing = torch.zeros(batch.tokens.shape, device=next(self.model.parameters()).device)
             given = {name: nothing if name in want else None for name in ("entropy", "values")}
-            return Scores(logprobs=nothing, **given)
+            none_rated = None if self.rating is None else nothing.new_zeros(0, self.rating.size)
+            return Scores(logprobs=nothing, ratings=none_rated if "ratings" in want else None, **given)
         layout = self.lay_out(batch)
         with self.precision():
             embeddings, plan = self.embed(layout, batch), TreePlan(layout=layout)
             scored = layout.predicting[batch.mask.to(embeddings.device)]
-            states = self.run(embeddings, layout.positions, plan)[scored]
-            critic_states = states
+            every = self.run(embeddings, layout.positions, plan)
+            states = critic_states = every[scored]
             if "values" in want and self.critic is not None and self.critic.model is not None:
                 own = self.embed(layout, batch, model=self.critic.model)
                 critic_states = self.run(own, layout.positions, plan, model=self.critic.model)[scored]
-            return self._read(states, critic_states, batch, want)
+            return self._read(states, critic_states, batch, want, every[_ends(layout.predicting, batch)])
+
+    def ends(self, batch: Batch) -> Tensor:
+        """[2, N, width] states behind each answer's prompt and before its end: what rating heads read."""
+        layout = self.lay_out(batch)
+        with self.precision():
+            every = self.run(self.embed(layout, batch), layout.positions, TreePlan(layout=layout))
+            return every[_ends(layout.predicting, batch)]
 
     def score_plain(
         self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"}), kernel: str = "sdpa"
@@ -78,26 +89,34 @@ class Policy:
         rows = torch.arange(batch.num_answers)[:, None].expand_as(predicting)
 
         def states_of(model: Any) -> Tensor:
-            hidden = model.model(
+            return model.model(
                 input_ids=ids.to(device),
                 attention_mask=attention.to(device),
                 pixel_values=pixels,
                 use_cache=False,
             ).last_hidden_state
-            return hidden[rows[batch.mask], predicting[batch.mask]]
 
         with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type] - nn.Module types .config as a Tensor
-            states = critic_states = states_of(self.model)
+            every = states_of(self.model)
+        states = critic_states = every[rows[batch.mask], predicting[batch.mask]]
         if "values" in want and self.critic is not None and self.critic.model is not None:
             config = self.family.language_model(self.critic.model).config
             with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type] - nn.Module types .config as a Tensor
-                critic_states = states_of(self.critic.model)
+                critic_states = states_of(self.critic.model)[rows[batch.mask], predicting[batch.mask]]
+        ends = every[torch.arange(batch.num_answers)[None], _ends(predicting, batch).to(device)]
         with self.precision():
-            return self._read(states, critic_states, batch, want)
+            return self._read(states, critic_states, batch, want, ends)
 
     def in_float32(self) -> "Policy":
         """The same model scored without autocast, with features of its own."""
-        return Policy(self.model, self.family, temperature=self._temperature, keep_feature_bytes=0, critic=self.critic)
+        return Policy(
+            self.model,
+            self.family,
+            temperature=self._temperature,
+            keep_feature_bytes=0,
+            critic=self.critic,
+            rating=self.rating,
+        )
 
     def lay_out(self, batch: Batch) -> Layout:
         """The packed layout of a batch, where the model is."""
@@ -139,16 +158,21 @@ class Policy:
         with torch.autocast(device, self.autocast) if self.autocast is not None else nullcontext():
             yield
 
-    def _read(self, states: Tensor, critic_states: Tensor, batch: Batch, want: frozenset[str]) -> Scores:
-        targets = batch.tokens[batch.mask].to(states.device)
-        head = self.family.head(self.model)
-        logprobs, entropy = read_tokens(
-            states, head, targets, self._banned.to(states.device), self._temperature, "entropy" in want
-        )
+    def _read(self, states: Tensor, critic_states: Tensor, batch: Batch, want: frozenset[str], ends: Tensor) -> Scores:
+        """`states` are those of scored tokens, `ends` [2, N, width] those behind each prompt and before each end."""
+        logprobs = torch.zeros(batch.tokens.shape, device=states.device)
+        entropy = None
+        if want & {"logprobs", "entropy"}:
+            targets = batch.tokens[batch.mask].to(states.device)
+            head, banned = self.family.head(self.model), self._banned.to(states.device)
+            read, entropies = read_tokens(states, head, targets, banned, self._temperature, "entropy" in want)
+            logprobs = _spread(read, batch.mask)
+            entropy = None if entropies is None else _spread(entropies, batch.mask)
         return Scores(
-            logprobs=_spread(logprobs, batch.mask),
-            entropy=None if entropy is None else _spread(entropy, batch.mask),
+            logprobs=logprobs,
+            entropy=entropy,
             values=_spread(self.critic.head(critic_states), batch.mask) if "values" in want and self.critic else None,
+            ratings=self.rating(ends[1], ends[0]) if "ratings" in want and self.rating is not None else None,
         )
 
 
@@ -196,6 +220,12 @@ def plain_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     starts = torch.as_tensor([len(batch.prompts[prompt].ids) for prompt in batch.group.tolist()]) - 1
     predicting = starts[:, None] + torch.arange(batch.tokens.shape[1])
     return ids, attention, predicting
+
+
+def _ends(predicting: Tensor, batch: Batch) -> Tensor:
+    """[2, N] places of the last token of each answer's prompt, and of what predicts the answer's own last token."""
+    last = (batch.lengths - 1).to(predicting.device)
+    return torch.stack([predicting[:, 0], predicting.gather(1, last[:, None]).squeeze(1)])
 
 
 def _spread(values: Tensor, mask: Tensor) -> Tensor:

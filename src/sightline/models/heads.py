@@ -1,7 +1,7 @@
-"""The critic's head: one number per answer token, read from the hidden state that predicts it.
+"""Heads on the text model's hidden states: the critic's value of each token, and ratings of whole answers.
 
-The head is ours, a single linear layer on the text model's hidden states, because transformers has no class that puts
-a scalar on the states of a vision-language model. Knows nothing of advantages or losses.
+They are ours, small layers on the states, because transformers has no class that puts a scalar on the states of a
+vision-language model. Knows nothing of advantages or losses.
 """
 
 import copy
@@ -26,6 +26,55 @@ class ValueHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Values [rows] of hidden states [rows, width], in float32."""
         return states.float() @ self.weight + self.bias
+
+
+class RatingHead(nn.Module):
+    """Ratings of whole answers, [N, H]: overall, then the attributes, then (with `with_length`) length alone.
+
+    An answer is read from the state that predicts its end, which has seen all of it. With attributes the overall rating
+    is their mean, weighed by a gate that reads the prompt's last state: what counts depends on what was asked
+    (interpretable, after ArmoRM, Wang et al. 2024; their gate has three layers, ours one). The length head takes up
+    what length alone explains (ODIN, Chen et al. 2024) and is left out of the overall rating.
+    """
+
+    def __init__(self, width: int, *, num_attributes: int = 0, with_length: bool = False, hidden: int = 0) -> None:
+        """`hidden` units between states and ratings; 0 reads them off linearly."""
+        super().__init__()
+        self.num_attributes = num_attributes
+        self.with_length = with_length
+        num_read = max(1, num_attributes) + with_length
+        self.centre: Tensor
+        self.scale: Tensor
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.inner = nn.Linear(width, hidden) if hidden else None
+        self.outer = nn.Linear(hidden or width, num_read)
+        self.gate = nn.Linear(width, num_attributes) if num_attributes else None
+        nn.init.normal_(self.outer.weight, std=0.1 / (hidden or width) ** 0.5)
+        nn.init.zeros_(self.outer.bias)
+        if self.gate is not None:
+            nn.init.zeros_(self.gate.weight)
+            nn.init.zeros_(self.gate.bias)
+
+    @property
+    def size(self) -> int:
+        """H."""
+        return 1 + self.num_attributes + self.with_length
+
+    def forward(self, answers: Tensor, prompts: Tensor) -> Tensor:
+        """Ratings [N, H] of states [N, width] at the ends of answers and of their prompts, in float32."""
+        with torch.autocast(answers.device.type, enabled=False):
+            states, asked = ((x.float() - self.centre) / self.scale for x in (answers, prompts))
+            read = self.outer(states if self.inner is None else torch.tanh(self.inner(states)))
+            if self.gate is None:
+                return read
+            attributes = read[:, : self.num_attributes]
+            overall = (self.gate(asked).softmax(-1) * attributes).sum(-1, keepdim=True)
+            return torch.cat([overall, read], -1)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Trained parameters by name, apart from the policy's."""
+        return {f"rating.{name}": parameter for name, parameter in self.named_parameters()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

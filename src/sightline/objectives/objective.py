@@ -29,3 +29,5 @@ class Objective:
     """What the policy is asked for."""
     needs_reference: bool = False
     """Whether `columns["ref_logprobs"]` must be there."""
+    coupled: bool = False
+    """Whether the loss sees all answers of a step at once (a correlation, say); `compute` then gets the whole step."""

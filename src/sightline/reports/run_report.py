@@ -17,6 +17,7 @@ from sightline.journal import Journal, atomic_write
 from sightline.reports.charts import NUM_STYLES, Point, line_chart
 from sightline.reports.monitors import monitors
 from sightline.reports.page import compact, definitions, navigation, page, section, text
+from sightline.reports.rating import reward_model
 
 Metrics = Mapping[str, Sequence[Point]]
 
@@ -40,6 +41,7 @@ def run_page(folder: Path) -> str:
     metrics = series_of(rows)
     name = str(recipe.get("name") or folder.resolve().name)
     parts = {
+        "rated": ("Reward model", reward_model(folder)),
         "watch": ("Monitors", monitors(journal.read_watched(), journal.read_alarms(), metrics)),
         "metrics": ("Metrics", _charts(metrics)),
         "last": ("Last values", _last_values(metrics)),

@@ -44,6 +44,8 @@ class Part:
     """Tasks of the prompts that it is asked about; on others it is no part of the sum. Empty: all."""
     at: Literal["end", "sentence"] = "end"
     """Where it is earned: as the reward says (else at the end), or at the end of each sentence what that one added."""
+    given: bool = False
+    """Whether a model has given its value beforehand, in the context, under its name."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the function; schedules too, as plain data."""
 
@@ -185,6 +187,8 @@ def combine(
 
 
 def _judge(part: Part, completion: Completion, context: RewardContext, now: Mapping[str, Any]) -> Score | None:
+    if part.given and part.name in context.given:
+        return context.given[part.name]
     plain = {name: parse_schedule(given) for name, given in part.options.items() if name not in now}
     chosen = {name: value_at(given, context.progress) for name, given in plain.items()}
 

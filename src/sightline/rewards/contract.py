@@ -51,6 +51,8 @@ class RewardContext:
     """Where answers are cut."""
     load_image: Callable[[], Any] | None = None
     """Decodes the first picture (a PIL image), for rewards that look."""
+    given: Mapping[str, "Score | None"] = field(default_factory=dict)
+    """What models have said of this answer beforehand, by the label of the reward (rewards/models)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

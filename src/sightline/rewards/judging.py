@@ -12,6 +12,7 @@ from sightline.registry import find
 from sightline.rewards.compose import Composed, Part
 from sightline.rewards.contract import Score
 from sightline.rewards.library import load_builtin
+from sightline.rewards.models import MODEL_REWARDS
 from sightline.rewards.pool import Call
 
 FACTORY = "sightline.rewards.judging:make_judge"
@@ -34,6 +35,7 @@ def compose(entries: Sequence[Mapping[str, Any]]) -> Composed:
                 optional=entry.get("optional", False),
                 tasks=tuple(entry.get("tasks", ())),
                 at=entry.get("at", "end"),
+                given=entry["name"] in MODEL_REWARDS,
                 options=entry.get("options", {}),
             )
         )

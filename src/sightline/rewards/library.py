@@ -2,7 +2,7 @@
 
 import importlib
 
-ROOMS = ("detection", "grounding", "answers", "formulas", "safety", "shaping")
+ROOMS = ("detection", "grounding", "answers", "formulas", "safety", "shaping", "models")
 
 
 def load_builtin() -> None:

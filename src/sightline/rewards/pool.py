@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sightline.records import Completion
-from sightline.rewards.contract import Judged, RewardContext, scored
+from sightline.rewards.contract import Judged, RewardContext, Score, scored
 
 OnError = Literal["exclude", "zero", "stop"]
 START_SECONDS = 120.0
@@ -197,7 +197,7 @@ def _plain(call: Call) -> dict[str, Any]:
     path = call.picture if isinstance(call.picture, str) else None
     return {
         "completion": asdict(call.completion),
-        "context": context | {"truth": dict(call.context.truth)},
+        "context": context | {"truth": dict(call.context.truth), "given": _plain_scores(call.context.given)},
         "options": {name: dict(options) for name, options in call.options.items()},
         "picture": picture,
         "path": path,
@@ -208,6 +208,7 @@ def _call(plain: Mapping[str, Any]) -> Call:
     completion, context = dict(plain["completion"]), dict(plain["context"])
     for record, names in ((completion, ("token_ids", "behaviour_logprobs")), (context, ("image_size", "seen_size"))):
         record |= {name: tuple(record[name]) for name in names if record[name] is not None}
+    context["given"] = {name: None if score is None else _score(score) for name, score in context["given"].items()}
     picture = plain["path"] if plain["picture"] is None else base64.b64decode(plain["picture"])
     return Call(
         completion=Completion(**completion),
@@ -215,6 +216,15 @@ def _call(plain: Mapping[str, Any]) -> Call:
         options=plain["options"],
         picture=picture,
     )
+
+
+def _plain_scores(scores: Mapping[str, Score | None]) -> dict[str, Any]:
+    return {name: None if score is None else asdict(score) for name, score in scores.items()}
+
+
+def _score(plain: Mapping[str, Any]) -> Score:
+    placed = tuple((place, amount) for place, amount in plain["placed"])
+    return Score(value=plain["value"], parts=plain["parts"], placed=placed)
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> Callable[[Call], Any]:

@@ -61,10 +61,10 @@ def read_state(
     return state["facts"], load_file(folder / FEED) if (folder / FEED).exists() else {}
 
 
-def read_weights(folder: Path, trained: Mapping[str, nn.Parameter], *, without: str | None = None) -> None:
-    """Trained weights alone, for sampling and export; those whose names begin with `without` are left there."""
+def read_weights(folder: Path, trained: Mapping[str, nn.Parameter], *, without: tuple[str, ...] = ()) -> None:
+    """Trained weights alone, for sampling and export; those whose names begin with one of `without` are left there."""
     weights = load_file(folder / WEIGHTS)
-    weights = {name: value for name, value in weights.items() if without is None or not name.startswith(without)}
+    weights = {name: value for name, value in weights.items() if not name.startswith(without)}
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     wanted = {name: tuple(parameter.shape) for name, parameter in trained.items()}
     if shapes != wanted:

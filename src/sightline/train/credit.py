@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.batch import Batch
+from sightline.batch import Batch, split
 from sightline.objectives.advantages import (
     Rewarded,
     advantage,
@@ -28,7 +28,6 @@ from sightline.objectives.advantages import (
 from sightline.objectives.kl import adapted_kl_weight, k3
 from sightline.objectives.values import gae
 from sightline.rewards.contract import Judged
-from sightline.train.engine import split
 
 Reader = Callable[[Batch], Tensor]
 

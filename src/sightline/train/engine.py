@@ -6,17 +6,18 @@ same gradient, because totals are divided by counts of the whole step.
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sightline.batch import Batch, Outcome
+from sightline.batch import Batch, Outcome, Scores, split
 from sightline.models.forward import Policy
 from sightline.models.layout import packed_length
 from sightline.objectives.objective import Objective
-from sightline.train.distributed import sum_gradients, sum_over_ranks
+from sightline.train.coupled import derive, score_step, send_back
+from sightline.train.distributed import rank_and_size, sum_gradients, sum_over_ranks
 from sightline.train.optim import Schedule
 
 MAX_BAD_STEPS = 3
@@ -82,14 +83,18 @@ class Engine:
 
     def accumulate(self, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
         """Gradients of the whole batch into `.grad`; totals and counts of every term and metric, over all ranks."""
-        counts = sum_over_ranks({f"loss/{k}": v for k, v in self.objective.counts(batch).items()})
+        counts = sum_over_ranks(_named(self.objective.counts(batch)))
         totals: dict[str, float] = {}
         metric_counts: dict[str, float] = {}
         vision = self.policy.vision
         vision.begin_step([image for prompt in batch.prompts for image in prompt.images])
         try:
-            for micro in split(batch, token_budget=self.token_budget):
-                self._backward(micro, counts, totals, metric_counts)
+            parts = split(batch, token_budget=self.token_budget)
+            if self.objective.coupled:
+                self._backward_coupled(parts, batch, counts, totals, metric_counts)
+            else:
+                for micro in parts:
+                    self._backward(micro, counts, totals, metric_counts)
             vision.end_step()
         finally:
             vision.abandon_step()
@@ -102,14 +107,23 @@ class Engine:
         totals: dict[str, float] = {}
         counts: dict[str, float] = {}
         for batch in batches:
-            for name, count in self.objective.counts(batch).items():
-                counts[f"loss/{name}"] = counts.get(f"loss/{name}", 0.0) + count
-            for micro in split(batch, token_budget=self.token_budget):
-                with torch.no_grad():
-                    scores = self.policy.score(micro, want=self.objective.wants)
-                    _add(self.objective.compute(scores, micro), totals, counts)
+            for part, scores in self._measured(batch):
+                _add(self.objective.compute(scores, part), totals, counts)
+                for name, count in _named(self.objective.counts(part)).items():
+                    counts[name] = counts.get(name, 0.0) + count
         metrics = _means(sum_over_ranks(totals), sum_over_ranks(counts))
         return metrics | {"loss/total": self._loss(metrics)}
+
+    @torch.no_grad()
+    def _measured(self, batch: Batch) -> Iterator[tuple[Batch, Scores]]:
+        """The batch in portions with their scores; as one, and from one process alone, where the loss couples it."""
+        parts = split(batch, token_budget=self.token_budget)
+        if not self.objective.coupled:
+            yield from ((part, self._score(part)) for part in parts)
+            return
+        whole, scores, _ = score_step(parts, batch, score=self._score)
+        if rank_and_size()[0] == 0:
+            yield whole, scores
 
     def _loss(self, metrics: dict[str, float]) -> float:
         return sum(weight * metrics.get(f"loss/{name}", 0.0) for name, weight in self.objective.weights.items())
@@ -125,14 +139,40 @@ class Engine:
         totals: dict[str, float],
         metric_counts: dict[str, float],
     ) -> None:
-        scores = self.policy.score(micro, want=self.objective.wants)
-        outcome = self.objective.compute(scores, micro)
-        weights = self.objective.weights
-        parts = [weights[k] * t / counts[f"loss/{k}"] for k, t in outcome.terms.items() if counts[f"loss/{k}"] > 0]
-        loss = torch.stack(parts).sum() if parts else None  # a step may hold nothing to learn
+        outcome = self.objective.compute(self._score(micro), micro)
+        loss = self._weighed(outcome, counts)
         if loss is not None and loss.requires_grad:
             loss.backward()
         _add(outcome, totals, metric_counts)
+
+    def _backward_coupled(
+        self,
+        parts: list[Batch],
+        batch: Batch,
+        counts: dict[str, float],
+        totals: dict[str, float],
+        metric_counts: dict[str, float],
+    ) -> None:
+        derived = derive(
+            parts,
+            batch,
+            score=self._score,
+            objective=self.objective,
+            loss=lambda outcome, whole: self._weighed(outcome, _named(whole)),
+        )
+        send_back(parts, derived, score=self._score)
+        counts |= _named(derived.counts)  # of the whole step: nothing to be summed over processes
+        if rank_and_size()[0] == 0:  # the outcome is that of all processes; one of them says it
+            _add(derived.outcome, totals, metric_counts)
+
+    def _score(self, micro: Batch) -> Scores:
+        return self.policy.score(micro, want=self.objective.wants)
+
+    def _weighed(self, outcome: Outcome, counts: dict[str, float]) -> Tensor | None:
+        """The loss; None for a step that holds nothing to learn."""
+        weights = self.objective.weights
+        parts = [weights[k] * t / counts[f"loss/{k}"] for k, t in outcome.terms.items() if counts[f"loss/{k}"] > 0]
+        return torch.stack(parts).sum() if parts else None
 
     def _apply(self, parameters: list[Tensor], norm: float) -> None:
         if self.max_grad_norm > 0 and norm > self.max_grad_norm:
@@ -152,25 +192,14 @@ class Engine:
             )
 
 
-def split(batch: Batch, *, token_budget: int) -> list[Batch]:
-    """Micro-batches of whole groups, in order, each under the budget of packed tokens where one group allows it."""
-    answers = torch.zeros(len(batch.prompts), dtype=torch.long).index_add_(0, batch.group, batch.lengths - 1)
-    sizes = [len(prompt.ids) + extra for prompt, extra in zip(batch.prompts, answers.tolist(), strict=True)]
-    parts: list[list[int]] = []
-    used = token_budget + 1
-    for prompt, size in enumerate(sizes):
-        if used + size > token_budget:
-            parts.append([])
-            used = 0
-        parts[-1].append(prompt)
-        used += size
-    return [batch] if len(parts) == 1 else [batch.select(part) for part in parts]
-
-
 def gradient_norm(parameters: list[Tensor]) -> float:
     """Euclidean norm over all gradients."""
     norms = [p.grad.float().norm() for p in parameters if p.grad is not None]
     return float(torch.stack(norms).norm()) if norms else 0.0
+
+
+def _named(counts: Mapping[str, float]) -> dict[str, float]:
+    return {f"loss/{name}": count for name, count in counts.items()}
 
 
 def _add(outcome: Outcome, totals: dict[str, float], counts: dict[str, float]) -> None:

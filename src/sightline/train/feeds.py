@@ -5,6 +5,8 @@ of what is already on disk.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from sightline.batch import Batch, PromptTokens, make_batch
 from sightline.data.stream import Stream
+from sightline.objectives.ranking import OVERALL
 from sightline.records import Completion, Group, Label, Pair, Prompt, Rank, RecordError
 
 PromptReader = Callable[[Prompt], PromptTokens]
@@ -31,6 +34,40 @@ def pairs_of(group: Group) -> list[tuple[int, int, float]]:
     return [(chosen, rejected, margin) for (chosen, rejected), margin in found.items()]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One answer against another. Example: `Comparison(better=0, worse=1, margin=0.5, tie=False, aspect="overall")`."""
+
+    better: int
+    """Number of the answer that won."""
+    worse: int
+    """Number of the other; of a tie, either."""
+    margin: float
+    """How much better, 1 where nobody said."""
+    tie: bool
+    """Whether there was no difference."""
+    aspect: str
+    """What was compared."""
+
+
+def comparisons_of(group: Group) -> list[Comparison]:
+    """Every comparison that the group's pairs and ranks hold, ties included."""
+    found = []
+    for signal in group.signals:
+        aspect = OVERALL if not isinstance(signal, Pair | Rank) or signal.aspect is None else signal.aspect
+        if isinstance(signal, Pair):
+            margin = 1.0 if signal.margin is None else signal.margin
+            found.append(
+                Comparison(better=signal.chosen, worse=signal.rejected, margin=margin, tie=signal.tie, aspect=aspect)
+            )
+        if isinstance(signal, Rank):
+            for i, j in combinations(range(len(signal.ranks)), 2):
+                better, worse = (i, j) if signal.ranks[i] <= signal.ranks[j] else (j, i)
+                margin = float(signal.ranks[worse] - signal.ranks[better])
+                found.append(Comparison(better=better, worse=worse, margin=margin, tie=margin == 0, aspect=aspect))
+    return found
+
+
 def imitated(group: Group) -> list[int]:
     """Answers to imitate: preferred ones that nothing was preferred to, those called good, or all without signals."""
     pairs = pairs_of(group)
@@ -40,14 +77,49 @@ def imitated(group: Group) -> list[int]:
     return sorted(chosen) if group.signals else list(range(len(group.completions)))
 
 
-def check_signals(group: Group, *, objective: str) -> None:
-    """Refuse a group that gives this objective nothing to learn from."""
+def check_signals(group: Group, *, objective: str, attributes: Sequence[str] = ()) -> None:
+    """Refuse a group that gives this objective nothing to learn from, or compares what it does not rate."""
     if objective == "dpo" and not pairs_of(group):
         raise RecordError(
             "signals", "name no pair of a better and a worse answer", "add a pair or ranks, or remove the row"
         )
+    if objective == "ranking":
+        _check_comparisons(group, attributes)
     if objective == "sft" and not imitated(group):
         raise RecordError("signals", "name no answer to imitate", "add a pair, a good label, or remove all signals")
+
+
+def _check_comparisons(group: Group, attributes: Sequence[str]) -> None:
+    found = comparisons_of(group)
+    if not found:
+        raise RecordError("signals", "compare no two answers", "add a pair or ranks, or remove the row")
+    known = (OVERALL, *attributes)
+    unknown = sorted({one.aspect for one in found} - set(known))
+    if unknown:
+        problem = f"compare {unknown[0]!r}, and the reward model rates {', '.join(known)}"
+        raise RecordError("signals", problem, f"add {unknown[0]} to objective.attributes, or remove the signal")
+
+
+def comparison_batch(
+    groups: Sequence[Group], *, attributes: Sequence[str], prompt: PromptReader, answer: AnswerReader
+) -> Batch:
+    """All answers that are compared, and their comparisons with margin, tie and aspect (objectives/ranking)."""
+    names = [OVERALL, *attributes]
+    answers: list[list[tuple[int, ...]]] = []
+    pairs: list[tuple[int, int]] = []
+    columns: dict[str, list[float]] = {"margin": [], "tie": [], "aspect": []}
+    num_before = 0
+    for group in groups:
+        found = comparisons_of(group)
+        used = sorted({i for one in found for i in (one.better, one.worse)})
+        row = {completion: num_before + place for place, completion in enumerate(used)}
+        answers.append([answer(group.completions[i]) for i in used])
+        pairs += [(row[one.better], row[one.worse]) for one in found]
+        columns["margin"] += [one.margin for one in found]
+        columns["tie"] += [float(one.tie) for one in found]
+        columns["aspect"] += [float(names.index(one.aspect)) for one in found]
+        num_before += len(used)
+    return make_batch([prompt(g.prompt) for g in groups], answers, pairs=pairs, pair_columns=columns)
 
 
 def group_batch(groups: Sequence[Group], *, objective: str, prompt: PromptReader, answer: AnswerReader) -> Batch:

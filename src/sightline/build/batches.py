@@ -1,0 +1,72 @@
+"""From checked groups to batches: the recipe's objective, what it reads of a group, and its reference."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from sightline.batch import Batch
+from sightline.build.loading import Row
+from sightline.build.progress import Say
+from sightline.build.rl import CREDIT_OPTIONS, learns_from_rewards
+from sightline.config import Recipe
+from sightline.config.schema import Ranking
+from sightline.models.forward import Policy
+from sightline.models.load import Loaded
+from sightline.models.reference import KeptLogprobs, Reference, adapter_off, frozen_copy
+from sightline.objectives.objective import Objective
+from sightline.registry import find
+from sightline.train.feeds import comparison_batch, group_batch, with_reference
+
+RATING_OPTIONS = ("head_learning_rate", "members", "member_hidden", "member_epochs")
+"""Keys of the ranking block that are not the loss's."""
+
+
+def make_objective(recipe: Recipe) -> Objective:
+    """The recipe's objective with its options; what is null is left to the objective."""
+    options = recipe.objective.model_dump(exclude={"kind", *CREDIT_OPTIONS, *RATING_OPTIONS}, exclude_none=True)
+    if recipe.objective.kind in ("dr_grpo", "rloo", "reinforce"):
+        options["max_length"] = recipe.rollout.max_tokens
+    return find("objective", recipe.objective.kind)(**options)
+
+
+def batch_maker(recipe: Recipe) -> Callable[[Sequence[Row]], Batch]:
+    """What turns checked groups into the batch that the recipe's objective reads."""
+    objective = recipe.objective
+
+    def make(items: Sequence[Row]) -> Batch:
+        readers = {id(group.prompt): inputs for group, inputs in items}
+        readers |= {id(answer): inputs for group, inputs in items for answer in group.completions}
+        groups = [group for group, _ in items]
+        prompt = lambda prompt: readers[id(prompt)].prompt(prompt)  # noqa: E731
+        answer = lambda answer: readers[id(answer)].answer(answer)  # noqa: E731
+        if isinstance(objective, Ranking):
+            return comparison_batch(groups, attributes=objective.attributes, prompt=prompt, answer=answer)
+        return group_batch(groups, objective=objective.kind, prompt=prompt, answer=answer)
+
+    return make
+
+
+def batches(groups: Sequence[Row], recipe: Recipe, reference: Reference | None) -> Iterator[Batch]:
+    """The groups as batches of a step each, in order."""
+    make, size = batch_maker(recipe), recipe.train.groups_per_step
+    parts = (groups[start : start + size] for start in range(0, len(groups), size))
+    return (with_reference(make(part), reference) for part in parts)
+
+
+def make_reference(
+    recipe: Recipe, policy: Policy, loaded: Loaded, groups: Sequence[Sequence[Row]], say: Say
+) -> Reference | None:
+    """What the policy is compared with; log-probs that are kept are worked out here."""
+    kind = recipe.reference.kind
+    if kind == "none":
+        return None
+    if kind == "cached" and learns_from_rewards(recipe):
+        raise ValueError("reference.kind: cached knows no answers before they are sampled; use copy")
+    if kind == "adapter_off":
+        return adapter_off(policy, loaded)
+    if kind == "copy":
+        return frozen_copy(policy, loaded)
+    assert recipe.reference.cache is not None
+    kept = KeptLogprobs(Path(recipe.reference.cache), policy, loaded)
+    num_new = sum(kept.keep(batches(some, recipe, None)) for some in groups)
+    say(f"reference: log-probs of {num_new} answers computed, the others were kept in {recipe.reference.cache}")
+    return kept

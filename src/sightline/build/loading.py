@@ -1,0 +1,88 @@
+"""Models by name, folder, hub id or run, and the readers of prompts and answers that go with them."""
+
+from pathlib import Path
+
+from sightline.config import Recipe, make_recipe
+from sightline.data.images import ImageStore
+from sightline.journal import Journal, RunError, recipe_of
+from sightline.models.inputs import Inputs, PictureLimits
+from sightline.models.load import Loaded, choose_trained, load_model, use_checkpointing
+from sightline.records import Group
+from sightline.train.checkpoint import read_weights
+from sightline.world.weights import resolve
+
+Row = tuple[Group, Inputs]
+"""A checked group and the reader that knows its file's pictures."""
+
+
+def load_for_training(recipe: Recipe) -> Loaded:
+    """The recipe's model with what it trains unfrozen."""
+    model = recipe.model
+    loaded = load_model(
+        resolve(model.path),
+        revision=model.revision,
+        dtype=model.dtype,
+        trust_remote_code=model.trust_remote_code,
+    )
+    loaded = choose_trained(
+        loaded,
+        train=model.train,
+        rank=model.lora.rank,
+        alpha=model.lora.alpha,
+        targets=model.lora.targets,
+        train_tower=model.train_tower,
+        train_projector=model.train_projector,
+        seed=recipe.seed,
+    )
+    if model.gradient_checkpointing:
+        use_checkpointing(loaded)
+    return loaded
+
+
+def load_trained(target: str) -> tuple[Loaded, Recipe | None]:
+    """The model of a run at its last checkpoint, or any model by name, folder or hub id."""
+    values = recipe_of(target)
+    if values is None:
+        return load_model(resolve(target)), None
+    recipe = make_recipe(values, source=f"{target}/recipe.yaml")
+    journal = Journal.open(target)
+    latest = journal.latest()
+    if latest is None:
+        raise RunError(f"{target} has no checkpoint yet; let it train until train.save_every steps are done")
+    journal.verify(latest)
+    loaded = load_for_training(recipe)
+    read_weights(latest, loaded.trained(), without=("critic.", "rating."))
+    loaded.model.eval()
+    return loaded, recipe
+
+
+def make_inputs(
+    loaded: Loaded,
+    *,
+    root: Path | None = None,
+    limits: PictureLimits | None = None,
+    max_pixels: int = 50_000_000,
+    max_bytes: int = 64 * 2**20,
+) -> Inputs:
+    """The reader of prompts and answers for a model."""
+    return Inputs(
+        processor=loaded.processor,
+        family=loaded.family,
+        end_of_turn=loaded.end_of_turn,
+        store=ImageStore(root, max_pixels=max_pixels, max_bytes=max_bytes),
+        limits=limits or PictureLimits(),
+    )
+
+
+def inputs_of(recipe: Recipe, loaded: Loaded, file: Path | None = None) -> Inputs:
+    """The reader of prompts and answers for one of the recipe's files."""
+    root = Path(recipe.data.root) if recipe.data.root is not None else (file.parent if file is not None else None)
+    model = recipe.model
+    limits = PictureLimits(min_pixels=model.min_pixels, max_pixels=model.max_pixels, longest_side=model.longest_side)
+    return make_inputs(
+        loaded,
+        root=root,
+        limits=limits,
+        max_pixels=recipe.data.max_image_pixels,
+        max_bytes=recipe.data.max_image_bytes,
+    )

@@ -1,0 +1,64 @@
+"""Reward models at work: what a finished run of objective.kind ranking left in its folder `scorer/`.
+
+It holds the members of the ensemble (safetensors) and what is known of them (JSON): attributes, temperature, accuracy
+on held-out comparisons, by aspect and by which side is longer. Written by `rating`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from sightline.build.loading import load_trained
+from sightline.config.schema import Ranking
+from sightline.models.forward import Policy
+from sightline.models.heads import RatingHead
+from sightline.models.load import Loaded
+from sightline.models.scorers import Rater
+
+FOLDER, MEMBERS, FACTS = "scorer", "members.safetensors", "scorer.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardModel:
+    """A reward model at work."""
+
+    rater: Rater
+    """Rates answers."""
+    loaded: Loaded
+    """Its backbone, with the processor that it reads with."""
+    attributes: tuple[str, ...]
+    """Names of its attributes."""
+    facts: dict[str, Any]
+    """What `scorer.json` says."""
+
+
+def load_reward_model(target: str) -> RewardModel:
+    """The reward model of a finished run."""
+    loaded, recipe = load_trained(target)
+    folder = Path(target) / FOLDER
+    if recipe is None or not isinstance(recipe.objective, Ranking):
+        kind = "a model" if recipe is None else f"a run of {recipe.objective.kind}"
+        raise ValueError(
+            f"{target} is {kind}, not a reward model; name the folder of a run with objective.kind ranking"
+        )
+    if not (folder / FACTS).is_file():
+        raise ValueError(f"{target} has no {FOLDER}/{FACTS}: its training is not finished; sightline resume {target}")
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    tensors = load_file(folder / MEMBERS)
+    members = []
+    for number in range(facts["members"]):
+        head = RatingHead(
+            facts["width"],
+            num_attributes=len(facts["attributes"]),
+            with_length=facts["with_length"],
+            hidden=facts["hidden"],
+        )
+        prefix = f"{number}."
+        head.load_state_dict({n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)})
+        members.append(head)
+    policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast, keep_batch=64, keep_feature_bytes=2**26)
+    rater = Rater(policy=policy, members=members, units=tensors["units"], end_of_turn=loaded.end_of_turn)
+    return RewardModel(rater=rater, loaded=loaded, attributes=tuple(facts["attributes"]), facts=facts)

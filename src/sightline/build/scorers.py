@@ -1,0 +1,67 @@
+"""Models behind rewards: loaded once for a run, asked about all answers of a rollout together."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sightline.build.reward_models import RewardModel, load_reward_model
+from sightline.config.rl import RewardEntry
+from sightline.models.inputs import Inputs
+from sightline.models.load import Loaded
+from sightline.models.scorers import Rating
+from sightline.records import Completion, Prompt
+from sightline.registry import check_options
+from sightline.rewards.contract import Score
+from sightline.rewards.models import MODEL_REWARDS, learned
+
+Scorer = Callable[[Sequence[Prompt], Sequence[Sequence[Completion]]], list[list[Score | None]]]
+"""What a model says of each prompt's answers."""
+
+
+def make_scorers(entries: Sequence[RewardEntry], readers: Mapping[str, Inputs]) -> dict[str, Scorer]:
+    """The models that the rewards of a recipe need, by the reward's label; `readers` by prompt id open its pictures."""
+    found: dict[str, Scorer] = {}
+    for entry in entries:
+        if entry.name in MODEL_REWARDS:
+            found[entry.label or entry.name] = _MAKERS[entry.name](entry.options, readers)
+    return found
+
+
+def learned_scorer(options: Mapping[str, Any], readers: Mapping[str, Inputs]) -> Scorer:
+    """Ratings by a reward model, less `penalty` times their spread."""
+    check_options(learned, options)
+    if not options.get("run"):
+        raise ValueError("rewards: learned: run is missing; name the folder of a finished run of kind ranking")
+    run, penalty = str(options["run"]), float(options.get("penalty", 1.0))
+    model = load_reward_model(run)
+
+    def score(prompts: Sequence[Prompt], answers: Sequence[Sequence[Completion]]) -> list[list[Score | None]]:
+        own = [_reader(readers[prompt.id], model.loaded) for prompt in prompts]
+        tokens = [reader.prompt(prompt) for reader, prompt in zip(own, prompts, strict=True)]
+        read = [[_tokens(reader, one) for one in group] for reader, group in zip(own, answers, strict=True)]
+        ratings = model.rater.rate(tokens, read)
+        return [[as_score(model, rating, penalty) for rating in group] for group in ratings]
+
+    return score
+
+
+def as_score(model: RewardModel, rating: Rating, penalty: float) -> Score:
+    """A rating as a reward with its parts."""
+    parts = {"mean": rating.mean, "spread": rating.spread}
+    named = zip(model.attributes, rating.attributes, strict=True)
+    return Score(value=rating.less(penalty), parts=parts | dict(named))
+
+
+def _reader(inputs: Inputs, loaded: Loaded) -> Inputs:
+    """The scorer's own reader of prompts, on the pictures of the policy's."""
+    return replace(inputs, processor=loaded.processor, family=loaded.family, end_of_turn=loaded.end_of_turn)
+
+
+def _tokens(reader: Inputs, completion: Completion) -> tuple[int, ...]:
+    """The answer's text in the scorer's own tokens; of an empty answer its end alone."""
+    if not completion.text:
+        return (reader.end_of_turn,)
+    return reader.answer(Completion(text=completion.text))
+
+
+_MAKERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Inputs]], Scorer]] = {"learned": learned_scorer}

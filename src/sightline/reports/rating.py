@@ -1,0 +1,52 @@
+"""What a run that trained a reward model knows of it: accuracy on held-out comparisons, by aspect and by length.
+
+Reads what the run left in its folder `scorer/`. Knows no models.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sightline.evaluation.statistics import Interval
+from sightline.reports.charts import interval_chart
+from sightline.reports.page import compact, definitions, percent, section
+
+FILE = Path("scorer") / "scorer.json"
+LENGTHS = {
+    "chosen_longer": "the better one is longer",
+    "equally_long": "both are equally long",
+    "chosen_shorter": "the better one is shorter",
+}
+
+
+def reward_model(folder: Path) -> str:
+    """The section; empty for a run that trained none."""
+    path = folder / FILE
+    if not path.is_file():
+        return ""
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    error = facts["calibration_error"]
+    shown = {
+        "comparisons held out": f"{facts['num_comparisons']:,}",
+        "members of the ensemble": facts["members"],
+        "temperature": compact(facts["temperature"]),
+        "calibration error": f"{percent(error['before'])} as they are, {percent(error['after'])} at that temperature",
+        "mean spread of the members": compact(facts["spread"]),
+    }
+    rows = {"all": _interval(facts["accuracy"])}
+    rows |= {name: _interval(row) for name, row in facts["by_aspect"].items() if len(facts["by_aspect"]) > 1}
+    by_length = {LENGTHS[name]: _interval(row) for name, row in facts["by_length"].items()}
+    charts = interval_chart(rows, title="Comparisons ranked right", form=percent, marks={"a coin": 0.5})
+    charts += interval_chart(
+        by_length, title="The same, by which answer is longer", form=percent, marks={"a coin": 0.5}
+    )
+    lead = (
+        "Measured on comparisons that were not trained on. A reward model that ranks right only where the better "
+        "answer is longer has learned length."
+    )
+    return section("Reward model", f'{definitions(shown)}<div class="charts">{charts}</div>', anchor="rated", lead=lead)
+
+
+def _interval(row: Mapping[str, Any]) -> Interval:
+    return Interval(estimate=row["estimate"], low=row["low"], high=row["high"])
