@@ -59,7 +59,8 @@ def test_scores_of_anything_are_counts_with_fixed_names(task: str):
         found = score(task, answer, make_question(task, "test", index).truth)
         names = names or list(found)
         assert list(found) == names
-        assert all(0 <= top < float("inf") and 0 <= bottom < float("inf") for top, bottom in found.values())
+        assert all(isfinite(top) and isfinite(bottom) and bottom >= 0 for top, bottom in found.values())
+        assert all(top >= 0 for name, (top, _) in found.items() if name != "quality")
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -11,7 +11,7 @@ from sightline.world.prompts import task_prompts
 from sightline.world.scenes import SPLITS
 from sightline.world.stages import STAGES, lessons, taught_answer
 from sightline.world.tasks import TASKS, make_question
-from sightline.world.vocabulary import CHAT_TEMPLATE, pieces
+from sightline.world.vocabulary import CHAT_TEMPLATE, pieces, words
 
 SINGLE = set(".,?I0123456789")
 
@@ -28,6 +28,12 @@ def test_pieces_are_distinct_and_longer_than_a_character():
 
 def test_the_vocabulary_that_the_shipped_weights_use_has_not_changed(tokenizer):
     assert len(tokenizer) == len(SPECIALS) + 256 + len(pieces()) == 536
+
+
+def test_the_words_of_the_contrastive_model_are_the_pieces_that_descriptions_need():
+    assert set(words()) < set(pieces())
+    assert {"There", " is", " a", " an", " red", " circle", " striped", " small", " and"} <= set(words())
+    assert not any(set(word) & set('0123456789"[]{}:,') for word in words())
 
 
 @pytest.mark.parametrize("split", SPLITS)

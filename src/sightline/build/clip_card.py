@@ -21,7 +21,7 @@ from sightline.models.load import load_model
 from sightline.world.annotators import quality
 from sightline.world.captions import Change, Labels, crowded, hallucinated, missing, repeated, swapped
 from sightline.world.prompts import as_prompt
-from sightline.world.scenes import Scene, draw
+from sightline.world.scenes import Scene, draw, phrases
 from sightline.world.stages import CLIP_STAGE
 from sightline.world.tasks import make_question, sentence
 
@@ -36,6 +36,7 @@ SHOWN = {
     "swapped": "right before: the same with one object exchanged for an absent one",
     "missing": "right before: the same with one object left out",
     "crowded": "right before: the same with several absent objects",
+    "everything": "right before: every phrase that there is",
     "repeated": "right before: the same with one object named twice (not taught)",
     "backwards": "right before: the same from right to left (50% would be blind)",
     "better": "of two answers of the base to one picture, the better one before",
@@ -44,6 +45,11 @@ SHOWN = {
     "length_of_exact": "rank correlation with the number of words, exact captions",
 }
 CORRELATIONS = ("quality", "length", "length_of_exact")
+
+
+def everything(named: Labels, scene: Scene, rng: np.random.Generator) -> Labels:
+    """Every phrase that there is, in random order: longer than what is read at once."""
+    return tuple(" ".join(pair) for pair in rng.permutation(phrases()))
 
 
 def backwards(named: Labels, scene: Scene, rng: np.random.Generator) -> Labels:
@@ -56,6 +62,7 @@ TOLD_APART: dict[str, Change] = {
     "swapped": swapped,
     "missing": missing,
     "crowded": crowded,
+    "everything": everything,
     "repeated": repeated,
     "backwards": backwards,
 }
@@ -103,11 +110,11 @@ def retrieved(scorer: ContrastiveScorer, shown: Sequence[Scene]) -> Floats:
     first = []
     for start in range(0, len(shown), AMONG):
         part = shown[start : start + AMONG]
+        pictures = [as_picture(scene) for scene in part for _ in part]
         texts = [sentence(scene.labels) for scene in part]
-        for scene in part:
-            scores = scorer.score([as_picture(scene)] * len(texts), texts)
-            best = part[int(np.argmax(scores))]
-            first.append(float(set(best.labels) == set(scene.labels)))
+        scores = np.asarray(scorer.score(pictures, texts * len(part))).reshape(len(part), len(part))
+        best = [set(part[i].labels) for i in scores.argmax(1)]
+        first += [float(labels == set(scene.labels)) for labels, scene in zip(best, part, strict=True)]
     return np.asarray(first)
 
 
@@ -198,11 +205,12 @@ def _text(abilities: Abilities, spread: Mapping[str, float], seconds: str, scene
         "",
         "- It was taught sentences that name colour and shape. Where an object lies, its size, its texture, and the",
         "  number on a card or sign never stood in one, so claims about them are noise to it.",
-        "- It weighs a sentence as a bag of phrases: order means nothing, and an object named twice was never taught",
-        "  to be wrong.",
-        '- It reads these phrases in these sentences. Denials ("there is no red circle") and words that the world',
-        "  does not know were never taught.",
-        "- An object left out costs less than an absent one that is named, and costs least where many are named.",
+        "- It weighs a sentence as a bag of phrases: order means nothing.",
+        "- An object named twice was never taught to be wrong; the row above says how often it minds.",
+        '- A denial is read past: "There is no red circle." still speaks for a red circle.',
+        "- Words that it was not taught count against a sentence, true or not: a polite word in front costs about as",
+        "  much as an absent object, the objects' textures not much less.",
+        "- An object left out costs less than an absent one that is named, and least where many are named.",
         "",
         "## Upbringing",
         "",

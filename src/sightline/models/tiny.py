@@ -56,15 +56,8 @@ class TinyShape:
 
 def make_tokenizer(pieces: Sequence[str]) -> PreTrainedTokenizerFast:
     """A tokenizer that knows the given pieces whole and everything else as bytes."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate((*SPECIALS, *alphabet))}
-    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
-    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=byte_tokenizer(pieces, specials=SPECIALS),
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
@@ -73,24 +66,39 @@ def make_tokenizer(pieces: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
+def byte_tokenizer(pieces: Sequence[str], *, specials: Sequence[str]) -> Tokenizer:
+    """The bare tokenizer: special tokens first, then all bytes, then the pieces."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate((*specials, *alphabet))}
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
+    return tokenizer
+
+
 def make_processor(pieces: Sequence[str], chat_template: str, shape: TinyShape) -> TinyProcessor:
     """Image processor and tokenizer as one, like any LLaVA checkpoint's."""
-    side = shape.image_size
-    images = CLIPImageProcessorPil(
+    return LlavaProcessor(
+        image_processor=make_image_processor(shape.image_size),
+        tokenizer=make_tokenizer(pieces),
+        patch_size=shape.patch_size,
+        vision_feature_select_strategy="default",
+        chat_template=chat_template,
+        num_additional_image_tokens=1,
+    )
+
+
+def make_image_processor(side: int) -> CLIPImageProcessorPil:
+    """Pictures as squares of `side` pixels, their values from -1 to 1."""
+    return CLIPImageProcessorPil(
         size={"height": side, "width": side},
         crop_size={"height": side, "width": side},
         do_center_crop=False,
         resample=2,
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],
-    )
-    return LlavaProcessor(
-        image_processor=images,
-        tokenizer=make_tokenizer(pieces),
-        patch_size=shape.patch_size,
-        vision_feature_select_strategy="default",
-        chat_template=chat_template,
-        num_additional_image_tokens=1,
     )
 
 

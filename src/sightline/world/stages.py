@@ -54,8 +54,9 @@ class Stage:
     """Scenes in each update, each with all its questions."""
     learning_rate: float
     """Peak; cosine to a fiftieth."""
-    kind: Literal["patches", "codes", "answers"] = "answers"
-    """What is learned: the tower names patches, the projector writes codes, the language model answers."""
+    kind: Literal["patches", "codes", "answers", "captions"] = "answers"
+    """What is learned: the tower names patches, the projector writes codes, the language model answers; or, by the
+    contrastive model, which captions are true."""
     questions: Mapping[str, int] = field(default_factory=dict)
     """Questions of each task per scene, for answers."""
     plates: bool = False
@@ -109,6 +110,9 @@ STAGES = (
     ),
 )
 CEILING_AFTER = "together"
+CLIP_STAGE = Stage(name="captions", kind="captions", num_steps=900, scenes_per_step=96, learning_rate=1e-3)
+"""The whole upbringing of the contrastive model, which starts with the ceiling's tower: none of STAGES."""
+CLIP_FIRST_INDEX = 2 * FIRST_INDEX
 
 
 def lessons(stage: Stage, scene: Scene, *, seed: int) -> list[Question]:

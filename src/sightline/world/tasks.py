@@ -197,6 +197,7 @@ def _score_describe(answer: str, facts: Mapping[str, Any]) -> Scores:
         "hallucination": (float(len(found.absent)), float(num_mentions)),
         "coverage": (float(len(found.found)), float(len(facts["objects"]))),
         "hallucinating_answers": (float(bool(found.absent)), 1.0),
+        "quality": (float(len(found.found) - len(found.absent)), float(len(facts["objects"]))),
     }
 
 

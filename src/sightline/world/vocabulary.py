@@ -1,4 +1,4 @@
-"""The pieces of text that the tiny model's tokenizer knows as one token; every other text falls back to bytes."""
+"""The pieces of text that the tiny models' tokenizers know as one token; every other text falls back to bytes."""
 
 import re
 
@@ -34,3 +34,8 @@ def pieces() -> tuple[str, ...]:
     found += [form for word in words for form in (word, f" {word}")]
     found += [f"[{i}" for i in range(CANVAS + 1)] + [f", {i}" for i in range(CANVAS + 1)]
     return tuple(dict.fromkeys(piece for piece in found if len(piece) > 1))
+
+
+def words() -> tuple[str, ...]:
+    """The pieces that are words, alone and after a space: what the contrastive model reads."""
+    return tuple(piece for piece in pieces() if piece.strip().isalpha())
