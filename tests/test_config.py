@@ -247,8 +247,8 @@ def test_a_mistake_in_an_override_is_one_line(overrides, line):
         ),
         (
             BASE.replace("kind: dpo, ", ""),
-            "objective.kind: is missing; use one of sft, dpo, ranking, grpo, dr_grpo, dapo, gspo, cispo, rloo, reinforce, "
-            "reinforce_pp, ppo",
+            "objective.kind: is missing; use one of sft, dpo, ranking, grpo, dr_grpo, dapo, gspo, cispo, rloo, "
+            "reinforce, reinforce_pp, ppo",
         ),
         (BASE.replace("name: tiny", ""), "name: is missing; give it a value"),
     ],

@@ -41,7 +41,7 @@ def test_an_unknown_name_is_refused_with_the_closest_known_one():
 
 
 def test_a_name_close_to_none_gets_the_list():
-    with pytest.raises(ValueError, match=r"objective 'xyzzy' is unknown; known are sft, dpo, grpo"):
+    with pytest.raises(ValueError, match=r"objective 'xyzzy' is unknown; known are sft, dpo, ranking, grpo"):
         check_name("objective", "xyzzy")
 
 

@@ -1,12 +1,13 @@
 """Ratios gathered over prompts, and mean average precision against values worked out by hand."""
 
 import json
+import math
 import random
 
 import numpy as np
 import pytest
 
-from sightline.evaluation.metrics import gather, mean_average_precision
+from sightline.evaluation.metrics import diversity, gather, mean_average_precision
 from sightline.rewards.boxes import LabelledBox
 from sightline.world.tasks import TASKS, make_question, score, true_boxes
 
@@ -135,3 +136,36 @@ def test_the_interval_holds_the_estimate_and_shrinks_with_more_images():
     few, many = (mean_average_precision(answers * n, true * n, resamples=400) for n in (1, 8))
     assert few.low < few.estimate < few.high
     assert many.high - many.low < 0.6 * (few.high - few.low)
+
+
+def rates(samples: list[list[str]]) -> dict[str, float]:
+    return {name: float(r.numerator.sum() / r.denominator.sum()) for name, r in diversity(samples).items()}
+
+
+def test_one_answer_over_and_over_is_not_diverse():
+    found = rates([["a red cat sat here"] * 4])
+    assert found == pytest.approx({"distinct_answers": 0.25, "distinct_2": 0.25, "self_bleu": 1.0, "distance": 0.0})
+
+
+def test_answers_without_a_common_word_are_as_diverse_as_can_be():
+    found = rates([["a b c d e", "f g h i j", "k l m n o"]])
+    assert found["distinct_answers"] == found["distinct_2"] == found["distance"] == 1
+    assert found["self_bleu"] == 0
+
+
+def test_diversity_by_hand():
+    found = rates([["red cat", "red dog"], ["one"]])
+    assert found["distinct_answers"] == 1
+    assert found["distinct_2"] == 1
+    assert found["distance"] == pytest.approx(2 / 3)
+    # of two words one matches, of one pair none (0 + 1) / (1 + 1), of longer runs there are none: (0 + 1) / (0 + 1)
+    assert found["self_bleu"] == pytest.approx((0.5 * 0.5) ** 0.25)
+
+
+def test_self_bleu_charges_an_answer_shorter_than_its_nearest_other():
+    short, long = "a b c d", "a b c d e f g h"
+    (numerator, denominator) = (diversity([[short, long]])["self_bleu"].numerator[0], 2)
+    against_long = math.exp(1 - 8 / 4)
+    precision = [4 / 8, (3 + 1) / (7 + 1), (2 + 1) / (6 + 1), (1 + 1) / (5 + 1)]
+    against_short = math.prod(precision) ** 0.25
+    assert numerator / denominator == pytest.approx((against_long + against_short) / 2)

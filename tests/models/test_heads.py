@@ -96,7 +96,7 @@ def test_ratings_and_their_gradients_are_those_of_the_plain_forward(attributes: 
     loaded = tiny_trained(train)
     width = loaded.model.lm_head.weight.shape[1]
     torch.manual_seed(3)
-    head = RatingHead(width, num_attributes=attributes, with_length=attributes > 0)
+    head = RatingHead(width, num_attributes=attributes, with_length=attributes > 0, with_likelihood=attributes > 0)
     policy = Policy(loaded.model, LLAVA, rating=head)
     fast, plain = policy.score(batch(), want=RATED), policy.score_plain(batch(), want=RATED)
     assert fast.ratings is not None
@@ -115,10 +115,11 @@ def test_ratings_and_their_gradients_are_those_of_the_plain_forward(attributes: 
 
 def test_the_overall_rating_is_the_gated_mean_of_the_attributes():
     head = RatingHead(4, num_attributes=3)
-    states, prompts = torch.randn(5, 4), torch.randn(5, 4)
-    found = head(states, prompts)
+    states = torch.randn(5, 3, 4)
+    likelihood = torch.randn(5, 2)
+    found = head(states, likelihood)
     torch.testing.assert_close(found[:, 0], found[:, 1:].mean(1))  # a new gate weighs all alike
     assert head.gate is not None
     torch.nn.init.normal_(head.gate.weight)
-    weights = head.gate(prompts).softmax(-1)
-    torch.testing.assert_close(head(states, prompts)[:, 0], (weights * found[:, 1:]).sum(1))
+    weights = head.gate(states[:, 0]).softmax(-1)
+    torch.testing.assert_close(head(states, likelihood)[:, 0], (weights * found[:, 1:]).sum(1))

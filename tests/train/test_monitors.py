@@ -106,3 +106,16 @@ def test_every_signal_is_listed_for_the_report_unless_it_is_off():
         "metric": "rollout/boxes_per_object",
         "above": 2.0,
     }
+
+
+def test_a_rule_that_tightens_is_no_collapse_of_the_reward():
+    def look(rules: list[float]) -> list[str]:
+        looking, found = watch(), []
+        for step, rule in enumerate(rules):
+            fallen = 1.2 if step >= 40 else 2.4
+            metrics = {"reward/mean": fallen + 0.01 * (step % 3), "curriculum/boxes/phase": rule}
+            found += [alarm.signal for alarm in looking.look(step, metrics)]
+        return found
+
+    assert "reward_collapse" in look([1.0] * 80)
+    assert look([1.0] * 40 + [2.0] * 40) == []

@@ -16,7 +16,7 @@ from sightline.objectives.objective import Objective
 from sightline.registry import find
 from sightline.train.feeds import comparison_batch, group_batch, with_reference
 
-RATING_OPTIONS = ("head_learning_rate", "members", "member_hidden", "member_epochs")
+RATING_OPTIONS = ("likelihood", "head_learning_rate", "members", "member_hidden", "member_epochs")
 """Keys of the ranking block that are not the loss's."""
 
 

@@ -20,6 +20,7 @@ from sightline.build.commands import sample_groups
 from sightline.build.demo_box_page import box_act_of
 from sightline.build.demo_boxes import BoxSettings, box_line, box_summary, second_act
 from sightline.build.demo_page import write_page
+from sightline.build.labels import balanced
 from sightline.build.loading import load_trained, make_inputs
 from sightline.build.progress import shown
 from sightline.build.runs import train
@@ -36,7 +37,7 @@ from sightline.evaluation.statistics import (
 )
 from sightline.journal import atomic_write
 from sightline.models.forward import Policy
-from sightline.records import Group, Pair
+from sightline.records import Group
 from sightline.train.feeds import imitated
 from sightline.world.annotators import annotate
 from sightline.world.prompts import task_prompts
@@ -141,7 +142,7 @@ def collect_pairs(settings: Settings, *, seed: int, out: Path, console: Console)
             batch_size=64,
             say=status.update,
         )
-    kept = [pair for group in groups if (pair := _balanced(annotate(group, "person", seed=seed))) is not None]
+    kept = [pair for group in groups if (pair := balanced(annotate(group, "person", seed=seed))) is not None]
     path = out / "pairs.jsonl"
     write_groups(path, kept)
     console.print(
@@ -152,30 +153,6 @@ def collect_pairs(settings: Settings, *, seed: int, out: Path, console: Console)
     for word, i in (("chosen", 0), ("rejected", 1)):
         console.print(f"  {word:>8}: {_marked(example.completions[i].text, example.prompt.truth)}")
     return path
-
-
-def _balanced(group: Group) -> Group | None:
-    """One pair whose chosen answer is shorter and one whose chosen answer is longer, each of the greatest difference.
-
-    Inventing makes answers longer. Taken as they come, the shorter answer wins most pairs, DPO learns brevity, and
-    the model leaves out what is there. Balanced, length says nothing about who wins, and what is left to learn is
-    which words are true. Length is all that the choice looks at; the truth is not known here.
-    """
-    shorter, longer = None, None
-    for pair in group.signals:
-        assert isinstance(pair, Pair)
-        chosen, rejected = (len(group.completions[i].text.split()) for i in (pair.chosen, pair.rejected))
-        if chosen < rejected and shorter is None:
-            shorter = pair
-        if chosen > rejected and longer is None:
-            longer = pair
-    if shorter is None or longer is None:
-        return None
-    used = sorted({i for pair in (shorter, longer) for i in (pair.chosen, pair.rejected)})
-    signals = tuple(
-        replace(pair, chosen=used.index(pair.chosen), rejected=used.index(pair.rejected)) for pair in (shorter, longer)
-    )
-    return Group(prompt=group.prompt, completions=tuple(group.completions[i] for i in used), signals=signals)
 
 
 def train_both(settings: Settings, pairs: Path, *, seed: int, out: Path, console: Console) -> dict[str, str]:

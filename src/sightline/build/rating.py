@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sightline.batch import Batch
 from sightline.build.batches import batches
 from sightline.build.loading import Row
 from sightline.build.progress import Say
@@ -24,7 +23,7 @@ from sightline.journal import Journal, atomic_write
 from sightline.models.forward import Policy
 from sightline.models.heads import RatingHead
 from sightline.models.load import Loaded
-from sightline.models.scorers import Compared, Fit, Rater, fit_members, states_of, units_of
+from sightline.models.scorers import Compared, Fit, Rater, fit_members, gather, units_of
 from sightline.objectives.ranking import OVERALL
 
 
@@ -38,7 +37,10 @@ def make_rating(recipe: Recipe, loaded: Loaded) -> RatingHead | None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         head = RatingHead(
-            weight.shape[1], num_attributes=len(objective.attributes), with_length=objective.length_weight > 0
+            weight.shape[1],
+            num_attributes=len(objective.attributes),
+            with_length=objective.length_weight > 0,
+            with_likelihood=objective.likelihood,
         )
     return head.to(weight.device)
 
@@ -52,12 +54,13 @@ def finish_rating(
     say(f"reading the states of the answers of {len(rows)} groups, for an ensemble of {objective.members} heads")
     seen, fresh = (compared(recipe, policy, some) for some in (rows, held_out))
     members = fit_members(seen, fit_of(recipe), say=say)
-    units = units_of(members, seen.ends)
+    units = units_of(members, seen)
     rater = Rater(policy=policy, members=members, units=units, end_of_turn=-1)
     facts = {
         "attributes": list(objective.attributes),
-        "width": seen.ends.shape[-1],
+        "width": seen.states.shape[-1],
         "with_length": objective.length_weight > 0,
+        "with_likelihood": objective.likelihood,
         "hidden": objective.member_hidden,
         "members": objective.members,
         **calibrated(rater, fresh, objective.attributes, seed=recipe.seed),
@@ -87,6 +90,7 @@ def fit_of(recipe: Recipe) -> Fit:
         hidden=objective.member_hidden,
         epochs=objective.member_epochs,
         num_attributes=len(objective.attributes),
+        with_likelihood=objective.likelihood,
         margin_weight=objective.margin_weight,
         centring_weight=objective.centring_weight,
         length_weight=objective.length_weight,
@@ -96,15 +100,15 @@ def fit_of(recipe: Recipe) -> Fit:
 
 def compared(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> Compared:
     """States of all compared answers of some groups, read once."""
-    found: list[tuple[Batch, Tensor]] = [
-        (batch, states_of(policy, batch, token_budget=recipe.train.token_budget).cpu())
-        for batch in batches(rows, recipe, None)
+    found = [
+        (batch, gather(policy, batch, token_budget=recipe.train.token_budget)) for batch in batches(rows, recipe, None)
     ]
     answers = np.cumsum([0, *(batch.num_answers for batch, _ in found)])
     prompts = np.cumsum([0, *(len(batch.prompts) for batch, _ in found)])
     column = lambda name: torch.cat([batch.pair_columns[name] for batch, _ in found])  # noqa: E731
     return Compared(
-        ends=torch.cat([ends for _, ends in found], 1),
+        states=torch.cat([states for _, (states, _) in found]).cpu(),
+        likelihood=torch.cat([likelihood for _, (_, likelihood) in found]).cpu(),
         lengths=torch.cat([batch.lengths for batch, _ in found]),
         group=torch.cat([batch.group + int(p) for (batch, _), p in zip(found, prompts, strict=False)]),
         pairs=torch.cat([batch.pairs + int(n) for (batch, _), n in zip(found, answers, strict=False)]),
@@ -116,8 +120,8 @@ def compared(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> Compared:
 
 def calibrated(rater: Rater, held_out: Compared, attributes: Sequence[str], *, seed: int) -> dict[str, Any]:
     """Temperature, calibration error and accuracy on comparisons that were not trained on; ties are left out."""
-    ratings = rater.members_say(held_out.ends).mean(0)
-    decided = ~held_out.tie
+    said = rater.members_say(held_out.states, held_out.likelihood)
+    ratings, decided = said.mean(0), ~held_out.tie
     pairs, aspect = held_out.pairs[decided], held_out.aspect[decided]
     sides = [ratings[pairs[:, side], aspect] for side in (0, 1)]
     differences = (sides[0] - sides[1]).double().numpy()
@@ -140,7 +144,7 @@ def calibrated(rater: Rater, held_out: Compared, attributes: Sequence[str], *, s
             "before": expected_calibration_error(main, 1.0),
             "after": expected_calibration_error(main, temperature),
         },
-        "spread": float(rater.members_say(held_out.ends)[..., 0].std(0, correction=0).mean()),
+        "spread": float(said[..., 0].std(0, correction=0).mean()),
     }
 
 

@@ -54,6 +54,7 @@ def load_reward_model(target: str) -> RewardModel:
             facts["width"],
             num_attributes=len(facts["attributes"]),
             with_length=facts["with_length"],
+            with_likelihood=facts["with_likelihood"],
             hidden=facts["hidden"],
         )
         prefix = f"{number}."

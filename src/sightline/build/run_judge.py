@@ -17,6 +17,7 @@ from sightline.rewards.boxes import SPACES, Space
 from sightline.rewards.compose import Part
 from sightline.rewards.contract import Judged, RewardContext
 from sightline.rewards.curriculum import Curriculum
+from sightline.rewards.detection import PHASES, phase_at, vision_r1
 from sightline.rewards.frames import better_frame
 from sightline.rewards.judging import FACTORY, compose, make_judge
 from sightline.rewards.pool import Call, RewardPool
@@ -49,6 +50,7 @@ class RunJudge:
         self._max_tokens = recipe.rollout.max_tokens
         composed = compose(entries)
         self._curriculum: Curriculum = composed.curriculum()
+        self._phased = {part.name: _phase_options(part) for part in composed.parts if part.reward is vision_r1}
         self._spaces: dict[str, Space | None] = {part.name: _space_of(part) for part in composed.parts}
         held_out = [entry.model_dump() for entry in recipe.monitors.held_out]
         self._held_out = make_judge(held_out) if held_out else None
@@ -98,9 +100,12 @@ class RunJudge:
         return [score.value for score in found if score is not None]
 
     def facts(self, progress: float) -> dict[str, float]:
-        """Scheduled options that are numbers, for the log."""
-        found = self._curriculum.moving(progress)
-        return {f"curriculum/{k}": float(v) for k, v in found.items() if isinstance(v, (int, float))}
+        """The rules in force, as numbers for the log: scheduled options, and the phases that rewards change
+        themselves."""
+        found = self._curriculum.numbers(progress)
+        for label, options in self._phased.items():
+            found.setdefault(f"{label}/phase", float(list(PHASES).index(phase_at(progress, **options))))
+        return {f"curriculum/{name}": value for name, value in found.items()}
 
     def state(self) -> dict[str, Any]:
         """Where the curriculum stands."""
@@ -132,25 +137,28 @@ class RunJudge:
         calls = []
         for number, (prompt, group) in enumerate(zip(prompts, answers, strict=True)):
             inputs = self._readers[prompt.id]
-            context, picture = self._context(prompt, inputs, progress), _picture(prompt, inputs)
+            context = context_of(prompt, inputs, progress=progress, max_tokens=self._max_tokens)
+            picture = picture_of(prompt, inputs)
             for i, completion in enumerate(group):
                 given = {label: scores[number][i] for label, scores in said.items()}
                 about = replace(context, given=given)
                 calls.append(Call(completion=completion, context=about, options=options, picture=picture))
         return calls
 
-    def _context(self, prompt: Prompt, inputs: Inputs, progress: float) -> RewardContext:
-        sizes = inputs.sizes(prompt.images[0]) if prompt.images else (None, None)
-        asked = " ".join(part for part in prompt.messages[-1].content if isinstance(part, str))
-        return RewardContext(
-            truth=prompt.truth,
-            prompt=asked,
-            task=prompt.task,
-            image_size=sizes[0],
-            seen_size=sizes[1],
-            progress=progress,
-            max_tokens=self._max_tokens,
-        )
+
+def context_of(prompt: Prompt, inputs: Inputs, *, progress: float, max_tokens: int | None = None) -> RewardContext:
+    """What rewards may look at besides an answer to this prompt."""
+    sizes = inputs.sizes(prompt.images[0]) if prompt.images else (None, None)
+    asked = " ".join(part for part in prompt.messages[-1].content if isinstance(part, str))
+    return RewardContext(
+        truth=prompt.truth,
+        prompt=asked,
+        task=prompt.task,
+        image_size=sizes[0],
+        seen_size=sizes[1],
+        progress=progress,
+        max_tokens=max_tokens,
+    )
 
 
 def _check_rewards_work(found: Sequence[Judged]) -> None:
@@ -175,6 +183,15 @@ def _check_tasks(recipe: Recipe, prompts: Sequence[Prompt]) -> None:
                 raise ValueError(f"rewards: {entry.name}: tasks names {task!r}, which no prompt has{hint or listed}")
 
 
+def _phase_options(part: Part) -> dict[str, Any]:
+    """What of a vision_r1's options says its phase; nothing that is scheduled, which is logged as such."""
+    return {
+        name: part.options[name]
+        for name in ("step", "phase", "mode")
+        if isinstance(part.options.get(name), float | str)
+    }
+
+
 def _space_of(part: Part) -> Space | None:
     """The frame in which a reward reads boxes, if it reads any and the frame stays."""
     parameter = inspect.signature(part.reward).parameters.get("space")
@@ -192,7 +209,8 @@ def _measures(group: Sequence[Judged]) -> dict[str, float]:
     )
 
 
-def _picture(prompt: Prompt, inputs: Inputs) -> bytes | str | None:
+def picture_of(prompt: Prompt, inputs: Inputs) -> bytes | str | None:
+    """The prompt's first picture, encoded or by path, for rewards that look."""
     if not prompt.images:
         return None
     image = prompt.images[0]

@@ -171,7 +171,12 @@ def _positive(timeout: float) -> float:
 def _options_of(function: Callable[..., Any]) -> str:
     parameters = inspect.signature(function).parameters.values()
     options = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    return ", ".join(f"{option.name}: {json.dumps(option.default)}" for option in options)
+    return ", ".join(
+        f"{option.name} (required)"
+        if option.default is inspect.Parameter.empty
+        else f"{option.name}: {json.dumps(option.default)}"
+        for option in options
+    )
 
 
 def _show_kind(found: "Probed", kind: "KindProbed") -> None:

@@ -42,8 +42,8 @@ def read_merged(
     for path in paths:
         file = find_recipe(path)
         source = str(path) if Path(path).suffix else str(file)
-        _merge(merged, _read(file, source), (), source, origins)
-    _merge(merged, _override_tree(overrides), (), COMMAND_LINE, origins)
+        _merge(merged, read_yaml(file, source), (), source, origins)
+    _merge(merged, override_tree(overrides), (), COMMAND_LINE, origins)
     return merged, origins, source
 
 
@@ -142,7 +142,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _read(file: Path, source: str) -> dict[str, Any]:
+def read_yaml(file: Path, source: str) -> dict[str, Any]:
+    """The values of a YAML file of keys, strictly read."""
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -156,7 +157,14 @@ def _read(file: Path, source: str) -> dict[str, Any]:
     return values
 
 
-def _override_tree(overrides: Iterable[str]) -> dict[str, Any]:
+def merge_blocks(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`new` laid over `base`, key by key, as recipes are merged; neither is touched."""
+    merged = copy.deepcopy(dict(base))
+    _merge(merged, new, (), "", {})
+    return merged
+
+
+def override_tree(overrides: Iterable[str]) -> dict[str, Any]:
     """Overrides as one nested block, so that a changed `kind` keeps what is given beside it."""
     tree: dict[str, Any] = {}
     for override in overrides:

@@ -159,6 +159,9 @@ class Ranking(BaseModel):
     """Weight of the squared sum of the two ratings, which keeps ratings around zero."""
     length_weight: NotNegative = 0.0
     """Above 0 a second head takes up what length alone explains, and the rating is kept free of it."""
+    likelihood: bool = False
+    """Read the answer's log-probability under the backbone too, and train it by the comparisons: worth much where the
+    backbone speaks better than it judges."""
     head_learning_rate: Positive | None = None
     """Peak learning rate of the head; null: ten times that of the backbone."""
     members: Count = 4

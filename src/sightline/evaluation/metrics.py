@@ -1,9 +1,12 @@
-"""From answers to figures: per-prompt scores gathered into ratios, and detection's mean average precision.
+"""From answers to figures: scores gathered into ratios, detection's mean average precision, diversity of samples.
 
 A ratio keeps its numerators and denominators per prompt, so that intervals can resample prompts.
 """
 
+import math
+from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,7 @@ from sightline.evaluation.statistics import Interval, Ratio, resampled_totals
 from sightline.evaluation.tasks import Scores
 from sightline.rewards.boxes import LabelledBox, match_boxes, parse_boxes
 
+DIVERSITY = ("distinct_answers", "distinct_2", "self_bleu", "distance")
 THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))
 
 
@@ -80,3 +84,61 @@ def hit_counts(
             row[labels[label], :-2] = (overlaps[:, None] >= np.asarray(THRESHOLDS)).sum(0)
             row[labels[label], -2:] = (len(mine), len(wanted))
     return counts
+
+
+def diversity(samples: Sequence[Sequence[str]], *, size: int = 2) -> dict[str, Ratio]:
+    """How different several sampled answers to one prompt are, by prompt, so that intervals can resample prompts.
+
+    `distinct_answers`: different answers over answers. `distinct_2`: different word pairs (of `size` words) over word
+    pairs in a prompt's answers (Li et al. 2016). `self_bleu`: mean BLEU-4 of each answer against the others (Zhu et al.
+    2018), high where answers are alike. `distance`: mean over pairs of answers of 1 less the overlap of their words
+    (Jaccard). Prompts with a single answer say nothing and are left out of the last two.
+    """
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in DIVERSITY}
+    for answers in samples:
+        words = [answer.lower().split() for answer in answers]
+        runs = [run for some in words for run in _runs(some, size)]
+        pairs = list(combinations([set(some) for some in words], 2))
+        rows["distinct_answers"].append((len(set(answers)), len(answers)))
+        rows["distinct_2"].append((len(set(runs)), len(runs)))
+        rows["self_bleu"].append((sum(_self_bleu(words)), len(words) if len(words) > 1 else 0))
+        rows["distance"].append((sum(_jaccard(a, b) for a, b in pairs), len(pairs)))
+    columns = {name: np.asarray(found, dtype=np.float64).reshape(-1, 2) for name, found in rows.items()}
+    return {name: Ratio(numerator=c[:, 0], denominator=c[:, 1]) for name, c in columns.items()}
+
+
+def _runs(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+
+
+def _jaccard(first: set[str], second: set[str]) -> float:
+    both = first | second
+    return 1 - len(first & second) / len(both) if both else 0.0
+
+
+def _self_bleu(words: Sequence[Sequence[str]]) -> list[float]:
+    """BLEU-4 of each answer against the others; counts of runs are made once."""
+    if len(words) < 2:
+        return []
+    counts = [[Counter(_runs(some, size)) for size in range(1, 5)] for some in words]
+    return [_bleu(words, counts, number) for number in range(len(words))]
+
+
+def _bleu(words: Sequence[Sequence[str]], counts: Sequence[Sequence[Counter[tuple[str, ...]]]], number: int) -> float:
+    """BLEU of one answer against the others, every count of matches raised by one beyond single words (Lin and Och
+    2004), with the penalty for being shorter than the nearest other."""
+    own = counts[number]
+    others = [i for i in range(len(words)) if i != number]
+    logs = []
+    for size, runs in enumerate(own):
+        best: Counter[tuple[str, ...]] = Counter()
+        for i in others:
+            best |= counts[i][size]
+        matched, total = sum((runs & best).values()), sum(runs.values())
+        smooth = float(size > 0)
+        if matched + smooth == 0 or total + smooth == 0:
+            return 0.0
+        logs.append(math.log((matched + smooth) / (total + smooth)))
+    length = len(words[number])
+    nearest = min((abs(len(words[i]) - length), len(words[i])) for i in others)[1]
+    return math.exp(sum(logs) / len(logs) + min(0.0, 1 - nearest / length))

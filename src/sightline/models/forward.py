@@ -21,6 +21,8 @@ from sightline.models.layout import Layout, pack
 from sightline.models.vision import Vision
 
 CHUNK_ELEMENTS = 2**25
+SUMMED_OVER = 16.0
+"""Sums over an answer's tokens are divided by this, so that they are of the size of one token's."""
 
 
 class Policy:
@@ -68,14 +70,15 @@ class Policy:
             if "values" in want and self.critic is not None and self.critic.model is not None:
                 own = self.embed(layout, batch, model=self.critic.model)
                 critic_states = self.run(own, layout.positions, plan, model=self.critic.model)[scored]
-            return self._read(states, critic_states, batch, want, every[_ends(layout.predicting, batch)])
+            ends = every[layout.predicting[_whole(batch).to(every.device)]] if "ratings" in want else None
+            return self._read(states, critic_states, batch, want, ends)
 
-    def ends(self, batch: Batch) -> Tensor:
-        """[2, N, width] states behind each answer's prompt and before its end: what rating heads read."""
+    def gathered(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What rating heads read of every answer: states [N, 3, width] and log-probabilities [N, 2], in float32."""
         layout = self.lay_out(batch)
         with self.precision():
             every = self.run(self.embed(layout, batch), layout.positions, TreePlan(layout=layout))
-            return every[_ends(layout.predicting, batch)]
+            return self._gather(every[layout.predicting[_whole(batch).to(every.device)]], batch)
 
     def score_plain(
         self, batch: Batch, *, want: frozenset[str] = frozenset({"logprobs"}), kernel: str = "sdpa"
@@ -103,7 +106,7 @@ class Policy:
             config = self.family.language_model(self.critic.model).config
             with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type] - nn.Module types .config as a Tensor
                 critic_states = states_of(self.critic.model)[rows[batch.mask], predicting[batch.mask]]
-        ends = every[torch.arange(batch.num_answers)[None], _ends(predicting, batch).to(device)]
+        ends = every[rows[_whole(batch)], predicting[_whole(batch)]] if "ratings" in want else None
         with self.precision():
             return self._read(states, critic_states, batch, want, ends)
 
@@ -158,8 +161,10 @@ class Policy:
         with torch.autocast(device, self.autocast) if self.autocast is not None else nullcontext():
             yield
 
-    def _read(self, states: Tensor, critic_states: Tensor, batch: Batch, want: frozenset[str], ends: Tensor) -> Scores:
-        """`states` are those of scored tokens, `ends` [2, N, width] those behind each prompt and before each end."""
+    def _read(
+        self, states: Tensor, critic_states: Tensor, batch: Batch, want: frozenset[str], whole: Tensor | None
+    ) -> Scores:
+        """`states` are those that predict scored tokens, `whole` those that predict any token of an answer."""
         logprobs = torch.zeros(batch.tokens.shape, device=states.device)
         entropy = None
         if want & {"logprobs", "entropy"}:
@@ -172,8 +177,28 @@ class Policy:
             logprobs=logprobs,
             entropy=entropy,
             values=_spread(self.critic.head(critic_states), batch.mask) if "values" in want and self.critic else None,
-            ratings=self.rating(ends[1], ends[0]) if "ratings" in want and self.rating is not None else None,
+            ratings=None if whole is None or self.rating is None else self.rating(*self._gather(whole, batch)),
         )
+
+    def _gather(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of each answer the state behind its prompt, the one before its end, and the sum of all (over a constant).
+
+        `states` [tokens, width] predict all tokens of the answers. Beside them each answer's log-probability under the
+        model, total (over the same constant) and per token; zeros where no head reads it.
+        """
+        device, sizes = states.device, batch.lengths.to(states.device)
+        last = sizes.cumsum(0) - 1
+        row = torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes)
+        total = torch.zeros(len(sizes), states.shape[1], device=device).index_add(0, row, states.float())
+        found = torch.stack([states[last - sizes + 1].float(), states[last].float(), total / SUMMED_OVER], 1)
+        likelihood = torch.zeros(len(sizes), 2, device=device)
+        if self.rating is None or self.rating.with_likelihood:
+            targets = batch.tokens[_whole(batch)].to(device)
+            head, banned = self.family.head(self.model), self._banned.to(device)
+            logprobs, _ = read_tokens(states, head, targets, banned, self._temperature, False)
+            summed = torch.zeros(len(sizes), device=device).index_add(0, row, logprobs)
+            likelihood = torch.stack([summed / SUMMED_OVER, summed / sizes], 1)
+        return found, likelihood
 
 
 def read_tokens(
@@ -222,10 +247,9 @@ def plain_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return ids, attention, predicting
 
 
-def _ends(predicting: Tensor, batch: Batch) -> Tensor:
-    """[2, N] places of the last token of each answer's prompt, and of what predicts the answer's own last token."""
-    last = (batch.lengths - 1).to(predicting.device)
-    return torch.stack([predicting[:, 0], predicting.gather(1, last[:, None]).squeeze(1)])
+def _whole(batch: Batch) -> Tensor:
+    """[N, T] all tokens of the answers, scored or not."""
+    return torch.arange(batch.tokens.shape[1])[None, :] < batch.lengths[:, None]
 
 
 def _spread(values: Tensor, mask: Tensor) -> Tensor:

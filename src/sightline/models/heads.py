@@ -13,6 +13,11 @@ from torch import Tensor, nn
 
 from sightline.models.families import Family
 
+LIKELIHOODS = 2
+"""Log-probabilities that a rating head may read: the answer's total, and its mean per token."""
+LIKELY_START = 4.0
+"""First weight of the total (over `forward.SUMMED_OVER`): a quarter of a point for each unit of log-probability."""
+
 
 class ValueHead(nn.Module):
     """A linear layer from hidden states to a value; starts at zero, so that the first values say nothing."""
@@ -31,27 +36,46 @@ class ValueHead(nn.Module):
 class RatingHead(nn.Module):
     """Ratings of whole answers, [N, H]: overall, then the attributes, then (with `with_length`) length alone.
 
-    An answer is read from the state that predicts its end, which has seen all of it. With attributes the overall rating
-    is their mean, weighed by a gate that reads the prompt's last state: what counts depends on what was asked
-    (interpretable, after ArmoRM, Wang et al. 2024; their gate has three layers, ours one). The length head takes up
-    what length alone explains (ODIN, Chen et al. 2024) and is left out of the overall rating.
+    An answer is read from the state before its end, which has seen all of it, and from the sum of its tokens' states,
+    in which each phrase can speak for itself (small models cannot gather at the end what they know along the way).
+    With `with_likelihood` it is also read from its log-probability under the backbone itself, total and per token,
+    which the comparisons then train too: what a model would say itself is what it knows best. With attributes the
+    overall rating is their mean, weighed by a gate that reads the state behind the prompt: what counts depends on
+    what was asked (interpretable, after ArmoRM, Wang et al. 2024; their gate has three layers, ours one). The length
+    head takes up what length alone explains (ODIN, Chen et al. 2024) and is left out of the overall rating.
     """
 
-    def __init__(self, width: int, *, num_attributes: int = 0, with_length: bool = False, hidden: int = 0) -> None:
-        """`hidden` units between states and ratings; 0 reads them off linearly."""
+    def __init__(
+        self,
+        width: int,
+        *,
+        num_attributes: int = 0,
+        with_length: bool = False,
+        with_likelihood: bool = False,
+        hidden: int = 0,
+    ) -> None:
+        """`width` is that of the states; `hidden` units between them and ratings, 0 reads them off linearly."""
         super().__init__()
         self.num_attributes = num_attributes
         self.with_length = with_length
+        self.with_likelihood = with_likelihood
         num_read = max(1, num_attributes) + with_length
         self.centre: Tensor
         self.scale: Tensor
-        self.register_buffer("centre", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
-        self.inner = nn.Linear(width, hidden) if hidden else None
-        self.outer = nn.Linear(hidden or width, num_read)
+        self.register_buffer("centre", torch.zeros(3, width))
+        self.register_buffer("scale", torch.ones(3, width))
+        self.likely_centre: Tensor
+        self.likely_scale: Tensor
+        self.register_buffer("likely_centre", torch.zeros(LIKELIHOODS))
+        self.register_buffer("likely_scale", torch.ones(LIKELIHOODS))
+        num_given = 2 * width + LIKELIHOODS * with_likelihood
+        self.inner = nn.Linear(num_given, hidden) if hidden else None
+        self.outer = nn.Linear(hidden or num_given, num_read)
         self.gate = nn.Linear(width, num_attributes) if num_attributes else None
-        nn.init.normal_(self.outer.weight, std=0.1 / (hidden or width) ** 0.5)
+        nn.init.normal_(self.outer.weight, std=0.1 / (hidden or num_given) ** 0.5)
         nn.init.zeros_(self.outer.bias)
+        if with_likelihood and not hidden:  # a linear head begins with what the backbone knows
+            nn.init.constant_(self.outer.weight[: max(1, num_attributes), 2 * width], LIKELY_START)
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)
             nn.init.zeros_(self.gate.bias)
@@ -61,11 +85,16 @@ class RatingHead(nn.Module):
         """H."""
         return 1 + self.num_attributes + self.with_length
 
-    def forward(self, answers: Tensor, prompts: Tensor) -> Tensor:
-        """Ratings [N, H] of states [N, width] at the ends of answers and of their prompts, in float32."""
-        with torch.autocast(answers.device.type, enabled=False):
-            states, asked = ((x.float() - self.centre) / self.scale for x in (answers, prompts))
-            read = self.outer(states if self.inner is None else torch.tanh(self.inner(states)))
+    def forward(self, states: Tensor, likelihood: Tensor) -> Tensor:
+        """Ratings [N, H] of what was gathered of each answer, states [N, 3, width] and log-probabilities [N, 2]
+        (`forward.gathered`), in float32."""
+        with torch.autocast(states.device.type, enabled=False):
+            given = (states.float() - self.centre) / self.scale
+            asked, said = given[:, 0], given[:, 1:].flatten(1)
+            if self.with_likelihood:
+                likely = (likelihood.float() - self.likely_centre) / self.likely_scale
+                said = torch.cat([said, likely], 1)
+            read = self.outer(said if self.inner is None else torch.tanh(self.inner(said)))
             if self.gate is None:
                 return read
             attributes = read[:, : self.num_attributes]

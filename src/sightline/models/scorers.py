@@ -28,8 +28,10 @@ class Compared:
     Example: two answers to one prompt, the first better: `pairs` [[0, 1]], `group` [0, 0].
     """
 
-    ends: Tensor
-    """[2, N, width] states behind each answer's prompt and before its own end."""
+    states: Tensor
+    """[N, 3, width] what was gathered of each answer (`Policy.gathered`)."""
+    likelihood: Tensor
+    """[N, 2] its log-probabilities under the backbone."""
     lengths: Tensor
     """[N] tokens of each answer."""
     group: Tensor
@@ -62,6 +64,8 @@ class Fit:
     """Decoupled."""
     num_attributes: int = 0
     """Attributes beside the overall rating."""
+    with_likelihood: bool = False
+    """Whether members read the log-probabilities too."""
     margin_weight: float = 0.0
     """As in `ranking_objective`."""
     centring_weight: float = 0.01
@@ -109,8 +113,7 @@ class Rater:
         whole = [[self._ended(tuple(ids)) for ids in group] for group in answers]
         if not any(whole):
             return [[] for _ in whole]
-        ends = states_of(self.policy, make_batch(prompts, whole), token_budget=self.token_budget)
-        said = self.members_say(ends)
+        said = self.members_say(*gather(self.policy, make_batch(prompts, whole), token_budget=self.token_budget))
         mean, spread = said.mean(0), said[..., 0].std(0, correction=0)
         last = 1 + self.members[0].num_attributes
         flat = [
@@ -124,9 +127,9 @@ class Rater:
         return found
 
     @torch.no_grad()
-    def members_say(self, ends: Tensor) -> Tensor:
+    def members_say(self, states: Tensor, likelihood: Tensor) -> Tensor:
         """[members, N, H] ratings of all members in their units."""
-        said = torch.stack([member(ends[1], ends[0]) for member in self.members])
+        said = torch.stack([member(states, likelihood) for member in self.members])
         return (said - self.units[:, None, 0]) / self.units[:, None, 1]
 
     def _ended(self, ids: tuple[int, ...]) -> tuple[int, ...]:
@@ -134,9 +137,10 @@ class Rater:
 
 
 @torch.no_grad()
-def states_of(policy: Policy, batch: Batch, *, token_budget: int) -> Tensor:
-    """[2, N, width] states behind the prompts and before the ends of a batch's answers, in float32."""
-    return torch.cat([policy.ends(part).float() for part in split(batch, token_budget=token_budget)], 1)
+def gather(policy: Policy, batch: Batch, *, token_budget: int) -> tuple[Tensor, Tensor]:
+    """States [N, 3, width] and log-probabilities [N, 2] of a batch's answers, read in portions."""
+    found = [policy.gathered(part) for part in split(batch, token_budget=token_budget)]
+    return torch.cat([states for states, _ in found]), torch.cat([likelihood for _, likelihood in found])
 
 
 def fit_members(compared: Compared, fit: Fit, *, say: Callable[[str], None] = lambda line: None) -> list[RatingHead]:
@@ -148,23 +152,28 @@ def fit_members(compared: Compared, fit: Fit, *, say: Callable[[str], None] = la
     return found
 
 
-def units_of(members: Sequence[RatingHead], ends: Tensor) -> Tensor:
+def units_of(members: Sequence[RatingHead], compared: Compared) -> Tensor:
     """[members, 2, H] mean and spread of each member's ratings."""
     with torch.no_grad():
-        said = torch.stack([member(ends[1], ends[0]) for member in members])
+        said = torch.stack([member(compared.states, compared.likelihood) for member in members])
     return torch.stack([said.mean(1), said.std(1).clamp(min=1e-6)], 1)
 
 
 def _fitted(compared: Compared, fit: Fit, rng: np.random.Generator) -> RatingHead:
-    width = compared.ends.shape[-1]
+    width = compared.states.shape[-1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         head = RatingHead(
-            width, num_attributes=fit.num_attributes, with_length=fit.length_weight > 0, hidden=fit.hidden
+            width,
+            num_attributes=fit.num_attributes,
+            with_length=fit.length_weight > 0,
+            with_likelihood=fit.with_likelihood,
+            hidden=fit.hidden,
         )
-    both = compared.ends.flatten(0, 1)
-    head.centre.copy_(both.mean(0))
-    head.scale.copy_(both.std(0).clamp(min=1e-6))
+    head.centre.copy_(compared.states.mean(0))
+    head.scale.copy_(compared.states.std(0).clamp(min=1e-6))
+    head.likely_centre.copy_(compared.likelihood.mean(0))
+    head.likely_scale.copy_(compared.likelihood.std(0).clamp(min=1e-6))
     drawn = _bootstrap(compared, rng)
     optimiser = torch.optim.AdamW(head.parameters(), lr=fit.learning_rate, weight_decay=fit.weight_decay)
     num_steps = fit.epochs * max(1, -(-len(drawn) // fit.batch_size))
@@ -192,7 +201,7 @@ def _loss(head: RatingHead, compared: Compared, chosen: NDArray[np.int64], fit: 
     rows = torch.from_numpy(chosen)
     pairs, aspect = compared.pairs[rows], compared.aspect[rows]
     answers = pairs.flatten()
-    ratings = head(compared.ends[1, answers], compared.ends[0, answers])
+    ratings = head(compared.states[answers], compared.likelihood[answers])
     shown = ratings
     if fit.length_weight > 0:
         shown = torch.cat([ratings[:, :1] + ratings[:, -1:], ratings[:, 1:]], 1)

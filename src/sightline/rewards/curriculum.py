@@ -158,6 +158,18 @@ class Curriculum:
             if isinstance(given, Schedule)
         }
 
+    def numbers(self, progress: float) -> dict[str, float]:
+        """The same as numbers: values that are none by their place among the schedule's values."""
+        return {key: self._place(key, value) for key, value in self.moving(progress).items()}
+
+    def _place(self, key: str, value: Any) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        reward, name = key.split("/", 1)
+        given = self._options[reward][name]
+        values = given.values if isinstance(given, Steps) else given.levels
+        return float(list(values).index(value))
+
     def observe(self, measures: Mapping[str, float]) -> None:
         """One group's measures ("reward", "reward/part"); what is missing says nothing.
 

@@ -312,10 +312,16 @@ def _claims_again(placed: BoxAnswer, true: Sequence[LabelledBox], pairs: Sequenc
     return any(min(overlap, again[i]) >= CLAIM_FROM for _, i, overlap in pairs)
 
 
+def phase_at(progress: float, *, step: float = 0.5, phase: str | None = None, mode: str = "sightline") -> str:
+    """The phase in force at this share of the run, by the options of `vision_r1`."""
+    if phase is not None or mode == "released":
+        return phase or "off"
+    return "late" if step < 1 and progress >= step else "early"
+
+
 def _rule(phase: str | None, step: float, progress: float, given: dict[str, float]) -> Rule:
-    if phase is None:
-        check_share(step, "step")
-        phase = "late" if step < 1 and progress >= step else "early"
+    check_share(step, "step")
+    phase = phase_at(progress, step=step, phase=phase)
     if phase not in PHASES:
         raise ValueError(f"phase is {phase!r}{did_you_mean(str(phase), PHASES)}")
     if not given:

@@ -199,6 +199,10 @@ class Watch:
         bound, value = self.bounds.reward_collapse, metrics.get("reward/mean")
         if bound is None or value is None:
             return {}
+        rule = [number for name, number in sorted(metrics.items()) if name.startswith("curriculum/")]
+        if rule != self.past.get("rule", rule):  # another rule, other rewards: what was reached before says nothing
+            self.past["reward"] = []
+        self.past["rule"] = rule
         past = self.past["reward"] = [*self.past.get("reward", []), value]
         if len(past) < 2 * STRETCH:
             return {}
