@@ -434,11 +434,11 @@ def test_data_is_converted_there_and_back(folder, capsys):
 def test_world_commands_hand_their_flags_on(build, capsys):
     calls: list[dict] = []
     build.world_build = build.world_draw = build.world_groups = recording(calls, Path("there"))
-    assert main(["world", "build", "--scale", "0.01"]) == 0
+    assert main(["world", "build", "--scale", "0.01", "--only", "clip"]) == 0
     assert main(["world", "draw", "--split", "crowd"]) == 0
     assert main(["world", "groups", "--task", "describe", "--out", "x.jsonl"]) == 0
     assert calls == [
-        {"out": Path("runs/world"), "seed": 0, "scale": 0.01},
+        {"out": Path("runs/world"), "seed": 0, "scale": 0.01, "only": "clip"},
         {"split": "crowd", "num": 8, "out": Path("runs/world/scenes"), "seed": 0},
         {
             "task": "describe",

@@ -27,7 +27,6 @@ from sightline.rewards.judges.contract import JudgeProtocol, Subject
 from sightline.rewards.judges.rounds import Counts, judge_all
 from sightline.rewards.kept_answers import KeptAnswers
 
-FIRST_GROUPS = 8
 GROUPS_AT_ONCE = 128
 ENOUGH_QUESTIONS = 8
 SECONDS_BETWEEN_LINES = 10.0
@@ -87,7 +86,7 @@ class Judge:
 
     def groups(self, groups: Iterable[Group], store: ImageStore) -> Iterator[Group]:
         """The groups with the judge's signals; those of an earlier judge of the same name are replaced."""
-        rest, size = iter(groups), FIRST_GROUPS
+        rest, size = iter(groups), 1  # few at first, so that a useless judge costs little
         while chunk := list(islice(rest, size)):
             subjects = [_subject(group, store) for group in chunk]
             judgements, counts = judge_all(
@@ -97,10 +96,10 @@ class Judge:
                 others = [signal for signal in group.signals if signal.source != self._recipe.name]
                 self.tally.add(judgement, count, others)
                 yield replace(group, signals=(*others, *judgement.signals))
-            if size == FIRST_GROUPS and self.tally.counts.questions >= ENOUGH_QUESTIONS:
+            if self.tally.counts.questions >= ENOUGH_QUESTIONS:
                 self._check_read()
             self._progress.groups(self.tally.groups)
-            size = GROUPS_AT_ONCE
+            size = min(2 * size, GROUPS_AT_ONCE)
         self._check_read()
 
     def scores(

@@ -33,17 +33,17 @@ class ConfigError(ValueError):
     """A recipe that cannot be run; its text is one line: `x.yaml: objective.bta: unknown key; ...`."""
 
 
-def first_mistake(error: ValidationError) -> tuple[tuple[str, ...], str]:
-    """The path of the first mistake and its sentence; further ones are named by their paths."""
+def first_mistake(error: ValidationError, root: type[BaseModel] = Recipe) -> tuple[tuple[str, ...], str]:
+    """The path of the first mistake in a `root` and its sentence; further ones are named by their paths."""
     mistakes: dict[tuple[str, ...], str] = {}
     found = sorted(error.errors(include_url=False), key=lambda details: details["type"] == "missing")
     for details in found:  # what is missing comes last: a misspelt key is why
-        path, block = _follow(details["loc"])
+        path, block = _follow(details["loc"], root)
         if details["type"].startswith("union_tag"):
             path = (*path, "kind")
         if path not in mistakes:
             entry = "".join(f"entry {part + 1} " for part in details["loc"] if isinstance(part, int))
-            mistakes[path] = entry + _sentence(details, path, block)
+            mistakes[path] = entry + _sentence(details, path, block, root)
     (path, sentence), *others = mistakes.items()
     if others:
         names = ", ".join(".".join(other) for other, _ in others[:3])
@@ -51,10 +51,10 @@ def first_mistake(error: ValidationError) -> tuple[tuple[str, ...], str]:
     return path, sentence
 
 
-def _follow(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], type[BaseModel]]:
+def _follow(location: tuple[str | int, ...], root: type[BaseModel]) -> tuple[tuple[str, ...], type[BaseModel]]:
     """The path as the user wrote it (without the tags of unions), and the innermost block on it."""
     path: list[str] = []
-    block: type[BaseModel] = Recipe
+    block = root
     choices: list[type[BaseModel]] = []
     for part in location:
         chosen = [choice for choice in choices if part in kinds_of(choice)]
@@ -68,10 +68,10 @@ def _follow(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], type[Base
     return tuple(path), block
 
 
-def _sentence(details: ErrorDetails, path: tuple[str, ...], block: type[BaseModel]) -> str:
+def _sentence(details: ErrorDetails, path: tuple[str, ...], block: type[BaseModel], root: type[BaseModel]) -> str:
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{_cure_for_key(path, block)}"
+        return f"unknown key{_cure_for_key(path, block, root)}"
     if kind == "missing":
         return "is missing; give it a value"
     if kind == "union_tag_not_found":
@@ -99,10 +99,10 @@ def _out_of_bounds(kind: str, value: Any, context: dict[str, Any]) -> str:
     return f"is {_shown(value)}; give {_WANTED.get(kind.partition('_')[0], 'another value')}"
 
 
-def _cure_for_key(path: tuple[str, ...], block: type[BaseModel]) -> str:
+def _cure_for_key(path: tuple[str, ...], block: type[BaseModel], root: type[BaseModel]) -> str:
     """A close key of the block, else the same key in another block, else the keys that there are."""
     cure = did_you_mean(path[-1], block.model_fields)
-    elsewhere = [key for key, _ in recipe_keys() if key.rpartition(".")[2] == path[-1]]
+    elsewhere = [key for key, _ in recipe_keys(root) if key.rpartition(".")[2] == path[-1]]
     if ".".join(path) in elsewhere:
         kinds = kinds_of(block)
         return f" for {f'kind {kinds[0]}' if len(kinds) == 1 else 'this kind'}; remove it, or change the kind"
