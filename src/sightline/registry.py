@@ -58,6 +58,7 @@ _CATALOGUE: dict[str, tuple[str, ...]] = {
         "overlong",
         "repetition",
         "learned",
+        "clip",
     ),
 }
 _REGISTERED: dict[tuple[str, str], Callable[..., Any]] = {}

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from sightline.build.reward_models import RewardModel, load_reward_model
 from sightline.config.rl import RewardEntry
+from sightline.models.contrast import ContrastiveScorer, load_contrastive, stored_picture
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.scorers import Rating
 from sightline.records import Completion, Prompt
 from sightline.registry import check_options
 from sightline.rewards.contract import Score
-from sightline.rewards.models import MODEL_REWARDS, learned
+from sightline.rewards.models import MODEL_REWARDS, clip, learned
+from sightline.world.weights import resolve
 
 Scorer = Callable[[Sequence[Prompt], Sequence[Sequence[Completion]]], list[list[Score | None]]]
 """What a model says of each prompt's answers."""
@@ -52,6 +55,30 @@ def as_score(model: RewardModel, rating: Rating, penalty: float) -> Score:
     return Score(value=rating.less(penalty), parts=parts | dict(named))
 
 
+def clip_scorer(options: Mapping[str, Any], readers: Mapping[str, Inputs]) -> Scorer:
+    """Similarity of each answer to the pictures of its prompt."""
+    check_options(clip, options)
+    if not options.get("model"):
+        raise ValueError("rewards: clip: model is missing; give a CLIP or SigLIP model: a folder, a hub id, world:clip")
+    given = {name: value for name, value in options.items() if name != "model"}
+    scorer = ContrastiveScorer(load_contrastive(resolve(str(options["model"]))), **given)
+
+    def score(prompts: Sequence[Prompt], answers: Sequence[Sequence[Completion]]) -> list[list[Score | None]]:
+        pictures, texts, owners = [], [], []
+        for number, (prompt, group) in enumerate(zip(prompts, answers, strict=True)):
+            seen = [stored_picture(readers[prompt.id].store, image) for image in prompt.images]
+            for i, completion in enumerate(group):
+                pictures += seen
+                texts += [completion.text] * len(seen)
+                owners += [(number, i)] * len(seen)
+        found: list[list[list[float]]] = [[[] for _ in group] for group in answers]
+        for (number, i), value in zip(owners, scorer.score(pictures, texts), strict=True):
+            found[number][i].append(value)
+        return [[Score(value=fmean(values)) if values else None for values in group] for group in found]
+
+    return score
+
+
 def _reader(inputs: Inputs, loaded: Loaded) -> Inputs:
     """The scorer's own reader of prompts, on the pictures of the policy's."""
     return replace(inputs, processor=loaded.processor, family=loaded.family, end_of_turn=loaded.end_of_turn)
@@ -64,4 +91,7 @@ def _tokens(reader: Inputs, completion: Completion) -> tuple[int, ...]:
     return reader.answer(Completion(text=completion.text))
 
 
-_MAKERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Inputs]], Scorer]] = {"learned": learned_scorer}
+_MAKERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Inputs]], Scorer]] = {
+    "learned": learned_scorer,
+    "clip": clip_scorer,
+}

@@ -1,15 +1,17 @@
-"""Rewards that other models give: a learned reward model. Named here, worked out elsewhere.
+"""Rewards that other models give: a learned reward model, similarity. Named here, worked out elsewhere.
 
 A model does not run in the processes that judge answers. Whoever runs the rewards asks it about all answers of a
 rollout at once and puts what it said into the context (`RewardContext.given`), where the reward finds it under its
 own label.
 """
 
+from typing import Literal
+
 from sightline.records import Completion
 from sightline.registry import register
 from sightline.rewards.contract import RewardContext, Score
 
-MODEL_REWARDS = ("learned",)
+MODEL_REWARDS = ("learned", "clip")
 """Rewards whose value a model has given beforehand."""
 
 
@@ -20,6 +22,24 @@ def learned(completion: Completion, context: RewardContext, *, run: str, penalty
     `run` is the folder of a finished run of objective.kind ranking. Parts: mean, spread, and its attributes.
     """
     raise ValueError(without_model("learned", f"the reward model {run}"))
+
+
+@register("reward", "clip")
+def clip(
+    completion: Completion,
+    context: RewardContext,
+    *,
+    model: str,
+    measure: Literal["cosine", "clipscore", "probability"] = "cosine",
+    centre: float = 0.0,
+    spread: float = 1.0,
+) -> Score | None:
+    """How well the answer fits the picture by a CLIP or SigLIP model: (measured - `centre`) / `spread`.
+
+    `model` is a folder, a hub id or `world:clip`. Cosines lie in a narrow band: its middle and width make the value
+    weigh as much as other rewards. A long text is read in parts, whose mean counts. Several pictures: the mean.
+    """
+    raise ValueError(without_model("clip", f"the model {model}"))
 
 
 def without_model(name: str, what: str) -> str:
