@@ -153,7 +153,7 @@ def test_version(capsys):
         (
             "trian tiny.yaml",
             'Unknown command "trian". Did you mean "train"? Available commands: data, world, recipes, reward,'
-            " train, resume, sample, evaluate, ...",
+            " judge, serve, train, resume, ...",
         ),
         ("data chekc", 'Unknown command "chekc". Did you mean "check"? Available commands: check, convert, import.'),
         ("data check x --on-bd skip", "Unknown option: --on-bd. Did you mean --on-bad?"),

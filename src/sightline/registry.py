@@ -59,6 +59,7 @@ _CATALOGUE: dict[str, tuple[str, ...]] = {
         "repetition",
         "learned",
         "clip",
+        "judge",
     ),
 }
 _REGISTERED: dict[tuple[str, str], Callable[..., Any]] = {}

@@ -10,7 +10,7 @@ import pytest
 from sightline import build
 from sightline.build.loading import make_inputs
 from sightline.build.reward_models import load_reward_model
-from sightline.build.scorers import make_scorers
+from sightline.build.scorers import open_scorers
 from sightline.config import ConfigError
 from sightline.config.rl import RewardEntry
 from sightline.data.files import read_groups, write_groups
@@ -58,13 +58,11 @@ def test_it_rates_answers_with_mean_spread_and_penalty(reward_model: Path, world
     [(_, group), *_] = list(read_groups(world / "train.jsonl"))
     readers = {group.prompt.id: make_inputs(load_reward_model(str(reward_model)).loaded, root=world)}
     answers = [(*group.completions, Completion(text=""))]
-    found = [
-        make_scorers([entry], readers)["learned"]([group.prompt], answers)[0]
-        for entry in (
-            RewardEntry(name="learned", options={"run": str(reward_model), "penalty": penalty})
-            for penalty in (0.0, 2.0)
-        )
-    ]
+    found = []
+    for penalty in (0.0, 2.0):
+        entry = RewardEntry(name="learned", options={"run": str(reward_model), "penalty": penalty})
+        with open_scorers([entry], readers) as scorers:
+            found += scorers["learned"]([group.prompt], answers)
     for plain, less in zip(*found, strict=True):
         assert plain is not None
         assert less is not None
@@ -120,5 +118,5 @@ def test_mistakes_say_the_cure(world: Path, reward_model: Path, tmp_path: Path):
         tiny_recipe(world, tmp_path / "x", objective=QUICK, data=data, rewards=[{"name": "length"}])
     with pytest.raises(ValueError, match="is a model, not a reward model; name the folder of a run"):
         load_reward_model(str(world / "model"))
-    with pytest.raises(ValueError, match="learned: run is missing"):
-        make_scorers([RewardEntry(name="learned")], {})
+    with pytest.raises(ValueError, match="learned: run is missing"), open_scorers([RewardEntry(name="learned")], {}):
+        pass

@@ -10,7 +10,8 @@ from sightline.config import load_recipe
 from sightline.registry import catalogue
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+JUDGES = ROOT / "recipes" / "judges"  # no runs: tests/test_config_judge.py holds them
+RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if JUDGES not in path.parents)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 CODE_SPAN = re.compile(r"`[^`\n]+`")

@@ -19,6 +19,7 @@ TORCH_FREE = (
     "sightline.registry",
     "sightline.reports",
     "sightline.rewards",
+    "sightline.serving",
     "sightline.signals",
     "sightline.world",
 )

@@ -119,10 +119,15 @@ def test_a_question_is_sent_as_the_protocol_has_it(desk: Desk):
 def test_no_more_requests_are_in_flight_than_allowed(desk: Desk):
     flying: list[int] = [0]
     most: list[int] = []
+    together = asyncio.Event()  # after the very first, which goes alone, three wait for each other
 
     async def respond(request: Request) -> Response:
         flying[0] += 1
         most.append(flying[0])
+        if flying[0] == 3:
+            together.set()
+        if len(most) > 1:
+            await asyncio.wait_for(together.wait(), 20)
         await asyncio.sleep(0.01)
         flying[0] -= 1
         return completion("fine")
@@ -329,6 +334,11 @@ def test_a_response_may_leave_out_what_is_not_needed():
     row = {"choices": [{"message": {"content": "x"}, "finish_reason": "length"}], "usage": None}
     assert read_response(json.dumps(row).encode()) == Reply(text="x", finished=False)
     assert read_response(b'{"choices": [{"message": {"content": null}}]}') == Reply(text=None)
+
+
+def test_half_a_surrogate_pair_does_not_get_further():
+    found = read_response(b'{"choices": [{"message": {"content": "a \\ud83d b"}}]}')
+    assert found == Reply(text="a ? b")
 
 
 def test_types_of_pictures_are_told_by_their_first_bytes():

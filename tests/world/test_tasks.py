@@ -1,6 +1,7 @@
 """Tasks: exact answers are perfect, wrong ones score what they deserve, and questions repeat."""
 
 from collections import Counter
+from math import isfinite
 from typing import Any
 
 import numpy as np

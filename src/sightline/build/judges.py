@@ -40,7 +40,7 @@ def judge_groups(
     Stopped or killed, it goes on when it is called again: replies are kept in the recipe's cache.
     """
     store = ImageStore(root or source.parent)
-    names = _check_source(source, store)
+    names = _check_source(source, store, 2 if isinstance(judge.protocol, PairwiseProtocol) else 1)
     _check_out(out, source, names)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _asked_to_stop(say) as stop, open_judge(judge, say=say, total=len(names), stop=stop) as opened:
@@ -184,24 +184,28 @@ def _subject(group: Group, store: ImageStore) -> Subject:
         raise RecordError(f"prompt {group.prompt.id!r}: {error.where}", error.problem, error.cure) from error
 
 
-def _check_source(source: Path, store: ImageStore) -> set[str]:
+def _check_source(source: Path, store: ImageStore, at_least: int) -> set[str]:
     """The ids of all groups; every row is read once and every picture's file looked for, before anything is asked."""
-    names = set()
+    names, most = set(), 0
     for line, group in read_groups(source):
         names.add(group.prompt.id)
+        most = max(most, len(group.completions))
         for image in group.prompt.images:
             try:
                 if image.path is not None:
                     store.locate(image)
             except RecordError as error:
                 raise RecordError(f"{source}:{line}: {error.where}", error.problem, error.cure) from error
-    if not names:
-        raise ValueError(f"{source} holds no group; there is nothing to judge")
+    if most < at_least:
+        wanted = "two answers to compare" if at_least == 2 else "an answer to judge"
+        raise ValueError(f"{source} holds no group with {wanted}; add answers, or name another file")
     return names
 
 
 def _check_out(out: Path, source: Path, names: set[str]) -> None:
-    """Refuse to write over anything but the source and an earlier result of it."""
+    """Refuse what is no data file, and to write over anything but the source and an earlier result of it."""
+    if out.suffix not in (".jsonl", ".parquet"):
+        raise ValueError(f"{out}: ends in {out.suffix!r}; data files are .jsonl or .parquet")
     if not out.exists() or (out.is_file() and out.samefile(source)):
         return
     try:

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Literal
 
 from sightline.build.run_judge import context_of, picture_of
-from sightline.build.scorers import make_scorers
+from sightline.build.scorers import open_scorers
 from sightline.config.rl import RewardEntry
 from sightline.models.inputs import Inputs
 from sightline.records import Group, Pair
@@ -38,22 +38,22 @@ def compared_by_reward(groups: Sequence[Group], entry: RewardEntry, readers: Map
 
 def scored(groups: Sequence[Group], entry: RewardEntry, readers: Mapping[str, Inputs]) -> list[list[Score | None]]:
     """What one reward says of every answer of some groups, models behind rewards included."""
-    scorers = make_scorers([entry], readers)
     judge = make_judge([entry.model_dump()])
     found: list[list[Score | None]] = []
-    for start in range(0, len(groups), AT_ONCE):
-        some = groups[start : start + AT_ONCE]
-        prompts, answers = [group.prompt for group in some], [group.completions for group in some]
-        said = {label: scorer(prompts, answers) for label, scorer in scorers.items()}
-        for number, group in enumerate(some):
-            inputs = readers[group.prompt.id]
-            context, picture = context_of(group.prompt, inputs, progress=1.0), picture_of(group.prompt, inputs)
-            row = []
-            for i, completion in enumerate(group.completions):
-                given = {label: scores[number][i] for label, scores in said.items()}
-                about = replace(context, given=given)
-                row.append(judge(Call(completion=completion, context=about, picture=picture)))
-            found.append(row)
+    with open_scorers([entry], readers) as scorers:
+        for start in range(0, len(groups), AT_ONCE):
+            some = groups[start : start + AT_ONCE]
+            prompts, answers = [group.prompt for group in some], [group.completions for group in some]
+            said = {label: scorer(prompts, answers) for label, scorer in scorers.items()}
+            for number, group in enumerate(some):
+                inputs = readers[group.prompt.id]
+                context, picture = context_of(group.prompt, inputs, progress=1.0), picture_of(group.prompt, inputs)
+                row = []
+                for i, completion in enumerate(group.completions):
+                    given = {label: scores[number][i] for label, scores in said.items()}
+                    about = replace(context, given=given)
+                    row.append(judge(Call(completion=completion, context=about, picture=picture)))
+                found.append(row)
     return found
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sightline.build.scorers import make_scorers
+from sightline.build.scorers import Scorer, open_scorers
 from sightline.config import Recipe
 from sightline.journal import Journal
 from sightline.models.inputs import Inputs
@@ -32,18 +32,23 @@ def run_judge(recipe: Recipe, journal: Journal, rows: Sequence[tuple[Group, Inpu
         yield None
         return
     _check_tasks(recipe, [group.prompt for group, _ in rows])
-    judge = RunJudge(recipe, {group.prompt.id: inputs for group, inputs in rows}, journal)
-    try:
-        yield judge
-    finally:
-        judge.close()
+    readers = {group.prompt.id: inputs for group, inputs in rows}
+    with open_scorers((*recipe.rewards, *recipe.monitors.held_out), readers) as scorers:
+        judge = RunJudge(recipe, readers, journal, scorers)
+        try:
+            yield judge
+        finally:
+            judge.close()
 
 
 class RunJudge:
     """The recipe's rewards over prompts and answers. State: where its curriculum stands."""
 
-    def __init__(self, recipe: Recipe, readers: Mapping[str, Inputs], journal: Journal) -> None:
-        """`readers` by prompt id know the pictures' sizes; failures of rewards go into the journal."""
+    def __init__(
+        self, recipe: Recipe, readers: Mapping[str, Inputs], journal: Journal, scorers: Mapping[str, Scorer]
+    ) -> None:
+        """`readers` by prompt id know the pictures' sizes; failures of rewards go into the journal; `scorers` are the
+        models behind rewards."""
         entries = [entry.model_dump() for entry in recipe.rewards]
         self._readers = readers
         self._checked = False
@@ -54,7 +59,7 @@ class RunJudge:
         self._spaces: dict[str, Space | None] = {part.name: _space_of(part) for part in composed.parts}
         held_out = [entry.model_dump() for entry in recipe.monitors.held_out]
         self._held_out = make_judge(held_out) if held_out else None
-        self._scorers = make_scorers((*recipe.rewards, *recipe.monitors.held_out), readers)
+        self._scorers = scorers
         settings = recipe.rollout
         self._pool = RewardPool(
             FACTORY,

@@ -21,7 +21,7 @@ from sightline.cli.parts import (
     show_check,
     world,
 )
-from sightline.config import ConfigError, find_recipe, recipe_names
+from sightline.config import ConfigError, find_recipe, judge_names, recipe_names
 from sightline.registry import check_name
 
 if TYPE_CHECKING:
@@ -262,12 +262,12 @@ def world_prompts(
 
 @recipes.command(name="list")
 def recipes_list() -> None:
-    """List the shipped recipes, each with what it does.
+    """List the shipped recipes and judges, each with what it does.
 
     Example: `sightline recipes list`
     """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name in recipe_names():
+    for name in (*recipe_names(), *judge_names()):
         first = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
         table.add_row(name, cell(first.removeprefix("# ")))
     show(table)
@@ -300,4 +300,5 @@ def recipes_copy(name: str, dest: Path, /) -> None:
     expect_nothing(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    say(f"{target}: run it with `sightline train {target}`")
+    command = f"judge --judge {target}" if name in judge_names() else f"train {target}"
+    say(f"{target}: run it with `sightline {command}`")

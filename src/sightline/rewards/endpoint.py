@@ -10,7 +10,6 @@ import json
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -105,17 +104,14 @@ class Endpoint:
         """Let the connections go."""
         self._client.close()
 
-    def _sent(self, questions: Sequence[Question], numbers: Sequence[int]) -> Iterator[list[tuple[int, Reply]]]:
-        left, halt = deque(numbers), threading.Event()
+    def _sent(self, questions: Sequence[Question], numbers: range) -> Iterator[list[tuple[int, Reply]]]:
+        left, halt = iter(numbers), threading.Event()  # of a range, so next() is safe between threads
         arrived: SimpleQueue[_Arrived | None] = SimpleQueue()
 
         def work() -> None:
             try:
-                while left and not halt.is_set():
-                    number = left.popleft()
+                while not halt.is_set() and (number := next(left, None)) is not None:
                     arrived.put((number, self._asked(questions[number], halt)))
-            except IndexError:
-                pass  # another thread took the last one
             finally:
                 arrived.put(None)
 
@@ -226,8 +222,9 @@ def read_response(content: bytes) -> Reply | None:
         return None
     if not isinstance(text, str | None) or not all(type(num) is int and num >= 0 for num in tokens):
         return None
+    said = text if text or not isinstance(refusal, str) else refusal
     return Reply(
-        text=text if text or not isinstance(refusal, str) else refusal,
+        text=None if said is None else said.encode(errors="replace").decode(),  # JSON may hold half of a surrogate pair
         refused=bool(refusal) or reason == "content_filter",
         finished=reason != "length",
         prompt_tokens=tokens[0],

@@ -1,17 +1,18 @@
-"""Rewards that other models give: a learned reward model, similarity. Named here, worked out elsewhere.
+"""Rewards that other models give: a learned reward model, similarity, a judge. Named here, worked out elsewhere.
 
 A model does not run in the processes that judge answers. Whoever runs the rewards asks it about all answers of a
 rollout at once and puts what it said into the context (`RewardContext.given`), where the reward finds it under its
 own label.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from sightline.records import Completion
 from sightline.registry import register
 from sightline.rewards.contract import RewardContext, Score
 
-MODEL_REWARDS = ("learned", "clip")
+MODEL_REWARDS = ("learned", "clip", "judge")
 """Rewards whose value a model has given beforehand."""
 
 
@@ -40,6 +41,18 @@ def clip(
     weigh as much as other rewards. A long text is read in parts, whose mean counts. Several pictures: the mean.
     """
     raise ValueError(without_model("clip", f"the model {model}"))
+
+
+@register("reward", "judge")
+def judge(
+    completion: Completion, context: RewardContext, *, recipe: str, overrides: Sequence[str] = ()
+) -> Score | None:
+    """What a judge says of the answer: another model that is asked in words, by a recipe of `sightline judge`.
+
+    `recipe` is a judge that ships or a file, `overrides` are its keys ("judge.model=NAME"); its protocol must score
+    single answers (pointwise, critique, claims). Replies are kept in its cache; what could not be read has no value.
+    """
+    raise ValueError(without_model("judge", f"the judge {recipe}"))
 
 
 def without_model(name: str, what: str) -> str:

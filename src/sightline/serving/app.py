@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -66,7 +66,7 @@ def make_app(respond: Respond, *, model: str, limits: Limits | None = None, max_
             Route("/v1/models", models),
             Route("/health", health),
         ],
-        exception_handlers={BadRequest: _refused, HTTPException: _not_here},
+        exception_handlers={BadRequest: _refused, HTTPException: _not_here, ClientDisconnect: _gone},
         lifespan=lifespan,
     )
 
@@ -121,3 +121,8 @@ async def _not_here(request: Request, error: Exception) -> Response:
     path = request.url.path
     message = f"there is no {request.method} {path} here; POST /v1/chat/completions, GET /v1/models, GET /health"
     return _failed(Failure(status=error.status_code, message=message))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Nobody reads this: the client left in the middle of its request."""
+    return Response(status_code=400)

@@ -54,10 +54,15 @@ class Room:
             await asyncio.sleep(GATHER_SECONDS)
             while len(seats) < self._max_batch and not self._waiting.empty():
                 seats.append(self._waiting.get_nowait())
-            seats = [seat for seat in seats if not seat[1].cancelled()]  # their clients left
-            working = loop.run_in_executor(thread, self._respond, [request for request, _ in seats])
+            seats = [seat for seat in seats if not seat[1].cancelled()]  # the clients of the others left
+            working = loop.run_in_executor(thread, self._answers, [request for request, _ in seats])
             await asyncio.wait([working])
             _hand_out(seats, working)
+
+    def _answers(self, requests: list[ChatRequest]) -> list[Answer | Failure]:
+        found = self._respond(requests) if requests else []
+        assert len(found) == len(requests), "a responder answers every request"
+        return found
 
 
 def _hand_out(seats: list[_Seat], working: asyncio.Future[list[Answer | Failure]]) -> None:
