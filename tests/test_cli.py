@@ -6,6 +6,7 @@ import sys
 import types
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -316,7 +317,8 @@ def test_resume_checks_the_run_before_build_is_imported(build, folder, capsys):
 
 def test_sample_shows_base_beside_tuned_as_plain_text(build, folder, capsys):
     calls: list[dict] = []
-    answers = [("base", "A [red]dog[/red]."), ("tuned", "A cat.\x1b[2J"), ("base", "b2"), ("tuned", "t2")]
+    texts = [("base", "A [red]dog[/red]."), ("tuned", "A cat.\x1b[2J"), ("base", "b2"), ("tuned", "t2")]
+    answers = [(who, SimpleNamespace(text=text, value=None)) for who, text in texts]
     build.sample = recording(calls, answers)
     for name in ("a.png", "b.png"):
         (folder / name).write_bytes(b"")
@@ -331,6 +333,7 @@ def test_sample_shows_base_beside_tuned_as_plain_text(build, folder, capsys):
             "max_tokens": 256,
             "seed": 0,
             "num": 2,
+            "scorer": None,
         }
     ]
     out = capsys.readouterr().out
@@ -353,6 +356,7 @@ def test_evaluate_prints_intervals_and_writes_them(build, folder, capsys):
         "split": "test",
         "scenes": 50,
         "batch_size": 64,
+        "best_of": None,
     }
     assert calls == [expected]
     out = capsys.readouterr().out

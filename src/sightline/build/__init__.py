@@ -1,5 +1,6 @@
 """Puts the rooms together: what the command line, the examples and the studies call."""
 
+from sightline.build.best_of import BestOf, scorer_of
 from sightline.build.commands import (
     check_data,
     evaluate,
@@ -16,6 +17,7 @@ from sightline.build.runs import resume, train
 from sightline.build.upbringing import world_build
 
 __all__ = [
+    "BestOf",
     "check_data",
     "demo",
     "evaluate",
@@ -24,6 +26,7 @@ __all__ = [
     "resume",
     "sample",
     "sample_groups",
+    "scorer_of",
     "train",
     "world_build",
     "world_draw",

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 
+from sightline.build.best_of import BestOf, Rated, rated_answers
 from sightline.build.loading import inputs_of, load_trained, make_inputs
 from sightline.build.runs import Say, measure
+from sightline.config.rl import RewardEntry
 from sightline.data.check import CheckReport, check
 from sightline.data.files import write_groups
 from sightline.data.images import ImageStore
-from sightline.evaluation.run import judge_task
+from sightline.evaluation.run import judge_answers, judge_task
 from sightline.evaluation.statistics import Interval, ratio
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
@@ -35,19 +37,30 @@ def sample_answers(
     max_tokens: int = 256,
     seed: int = 0,
     num: int = 1,
-) -> list[tuple[str, str]]:
-    """Answers as (who, text): of a run's base and of its tuned model, or of a model alone."""
+    scorer: RewardEntry | None = None,
+) -> list[tuple[str, Rated]]:
+    """Answers with who gave them: of a run's base and of its tuned model, or of a model alone.
+
+    With a scorer they are rated, different ones are kept once, and the best of each model comes first.
+    """
     if num > 1 and temperature == 0:
         raise ValueError("--num above 1 with temperature 0 would print one answer several times; set --temperature 1")
     loaded, recipe = load_trained(target)
     parts = tuple(_picture(path) for path in images)
     asked = Prompt(id="0", messages=(Message(role="user", content=(*parts, prompt)),))
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
+
+    def answers(model: Loaded, inputs: Inputs) -> list[Rated]:
+        if scorer is None:
+            return [Rated(text=text, value=None) for text in _answers(model, inputs, asked, params, num)]
+        best_of = BestOf(num=num, scorer=scorer, temperature=temperature, seed=seed)
+        return rated_answers(model, inputs, [asked], best_of, max_tokens=max_tokens)[0]
+
     if recipe is None:
-        return [("model", text) for text in _answers(loaded, make_inputs(loaded), asked, params, num)]
+        return [("model", rated) for rated in answers(loaded, make_inputs(loaded))]
     base = load_model(resolve(recipe.model.path), revision=recipe.model.revision, dtype=recipe.model.dtype)
-    found = [("base", text) for text in _answers(base, inputs_of(recipe, base), asked, params, num)]
-    return found + [("tuned", text) for text in _answers(loaded, inputs_of(recipe, loaded), asked, params, num)]
+    found = [("base", rated) for rated in answers(base, inputs_of(recipe, base))]
+    return found + [("tuned", rated) for rated in answers(loaded, inputs_of(recipe, loaded))]
 
 
 def _picture(path: Path) -> Image:
@@ -67,15 +80,26 @@ def _answers(loaded: Loaded, inputs: Inputs, asked: Prompt, params: SamplingPara
 
 
 def evaluate(
-    *, target: str, tasks: Sequence[str], split: str = "test", scenes: int = 2000, batch_size: int = 128
+    *,
+    target: str,
+    tasks: Sequence[str],
+    split: str = "test",
+    scenes: int = 2000,
+    batch_size: int = 128,
+    best_of: BestOf | None = None,
 ) -> dict[str, dict[str, Interval]]:
-    """Metrics with intervals of a run or model on tasks of the embedded world."""
+    """Metrics with intervals of a run or model on the embedded world's tasks: of greedy answers, or the best of N."""
     loaded, recipe = load_trained(target)
     inputs = make_inputs(loaded) if recipe is None else inputs_of(recipe, loaded)
     policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
     found: dict[str, dict[str, Interval]] = {}
     for task in tasks:
-        judged = judge_task(policy, inputs, find_task(task), task_prompts(task, split, scenes), batch_size=batch_size)
+        asked, prompts = find_task(task), task_prompts(task, split, scenes)
+        if best_of is None:
+            judged = judge_task(policy, inputs, asked, prompts, batch_size=batch_size)
+        else:
+            rated = rated_answers(loaded, inputs, prompts, best_of, max_tokens=asked.max_tokens, batch_size=batch_size)
+            judged = judge_answers(asked, prompts, [answers[0].text for answers in rated])
         counted = {name: r for name, r in judged.ratios().items() if r.denominator.sum() > 0}
         found[task] = {name: ratio(value, seed=0) for name, value in counted.items()}
         if task == "detect":

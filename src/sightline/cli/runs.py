@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -94,10 +95,14 @@ def sample(
     max_tokens: Annotated[int, AT_LEAST_ONE] = 256,
     seed: Annotated[int, NOT_NEGATIVE] = 0,
     num: Annotated[int, AT_LEAST_ONE] = 1,
+    scorer: str | None = None,
 ) -> None:
     """Answer a prompt about images; for a run, the model before it answers beside the tuned one.
 
     Example: `sightline sample runs/dpo_world --image scene.png --prompt "What is in the picture?"`
+
+    Best of eight: `sightline sample world:base --image scene.png --prompt "Describe." --temperature 1 --num 8 --scorer
+    runs/reward_model_world`
 
     Args:
         target: A run folder, an exported model, `world:base` or a hub id.
@@ -107,6 +112,8 @@ def sample(
         max_tokens: Longest answer.
         seed: Decides the draws.
         num: Answers per model.
+        scorer: Rate the answers and print the best first: the run folder of a reward model, a reward's name, or a
+            reward as JSON.
     """
     for path in image:
         expect_file(path)
@@ -120,12 +127,15 @@ def sample(
         max_tokens=max_tokens,
         seed=seed,
         num=num,
+        scorer=None if scorer is None else build.scorer_of(scorer),
     )
     columns: dict[str, list[str]] = {}
-    for label, text in answers:
-        columns.setdefault(label, []).append(text)
+    for label, rated in answers:
+        columns.setdefault(label, []).append(rated.text)
+        if scorer is not None:
+            columns.setdefault(f"{label}'s rating", []).append("" if rated.value is None else f"{rated.value:.3f}")
     table = Table(*columns, show_lines=num > 1)
-    for row in zip(*columns.values(), strict=True):
+    for row in zip_longest(*columns.values(), fillvalue=""):
         table.add_row(*map(cell, row))
     show(table)
 
@@ -139,11 +149,15 @@ def evaluate(
     split: str = "test",
     scenes: Annotated[int, AT_LEAST_ONE] = 2000,
     batch_size: Annotated[int, AT_LEAST_ONE] = 64,
+    best_of: Annotated[int, AT_LEAST_ONE] = 1,
+    scorer: str | None = None,
     json_out: Annotated[Path | None, Parameter(name="--json")] = None,
 ) -> None:
     """Measure a run or a model on drawn scenes, each number with its 95% interval.
 
     Example: `sightline evaluate runs/dpo_world --tasks describe,exist --scenes 500`
+
+    Best of eight: `sightline evaluate world:base --tasks describe --best-of 8 --scorer runs/reward_model_world`
 
     Args:
         target: A run folder, an exported model, `world:base` or `world:ceiling`.
@@ -151,16 +165,25 @@ def evaluate(
         split: Which scenes: test, or a shifted split (pairs, crowd, canvas, ground, corrupt).
         scenes: How many; intervals shrink with the square root.
         batch_size: Prompts at a time; memory follows it, the numbers do not depend on it.
+        best_of: Sample this many answers at temperature 1 and measure the one that `scorer` rates highest; 1 measures
+            the greedy answer.
+        scorer: Who chooses: the run folder of a reward model, a reward's name, or a reward as JSON.
         json_out: Write the numbers to this file too.
     """
     names = [name.strip() for name in tasks.split(",")]
     for name in names:
         check_name("task", name)
     check_name("split", split)
+    if (best_of > 1) != (scorer is not None):
+        raise ConfigError("--best-of and --scorer go together: how many answers, and who chooses one")
     from sightline import build
 
-    found = build.evaluate(target=target, tasks=names, split=split, scenes=scenes, batch_size=batch_size)
-    table = Table("task", "metric", "value", "95% interval", title=cell(f"{target}, {scenes} {split} scenes"))
+    chooses = None if scorer is None else build.BestOf(num=best_of, scorer=build.scorer_of(scorer))
+    found = build.evaluate(
+        target=target, tasks=names, split=split, scenes=scenes, batch_size=batch_size, best_of=chooses
+    )
+    chosen = "" if scorer is None else f", best of {best_of} by {scorer}"
+    table = Table("task", "metric", "value", "95% interval", title=cell(f"{target}, {scenes} {split} scenes{chosen}"))
     for task, metrics in found.items():
         for metric, interval in metrics.items():
             bounds = f"{interval.low:.3f} to {interval.high:.3f}"
@@ -168,7 +191,8 @@ def evaluate(
     show(table)
     if json_out is not None:
         rows = {task: {name: asdict(interval) for name, interval in ms.items()} for task, ms in found.items()}
-        summary = {"target": target, "split": split, "scenes": scenes, "tasks": rows}
+        how = {"target": target, "split": split, "scenes": scenes, "best_of": best_of, "scorer": scorer}
+        summary = how | {"tasks": rows}
         atomic_write(json_out, json.dumps(summary, indent=1) + "\n")
 
 

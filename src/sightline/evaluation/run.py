@@ -54,6 +54,11 @@ def judge_task(
         groups = sample(policy, part, num=1, params=params, end_of_turn=inputs.end_of_turn)
         answers += [inputs.text(group[0].token_ids) for group in groups]
         progress(len(part))
+    return judge_answers(task, prompts, answers)
+
+
+def judge_answers(task: EvaluationTask, prompts: Sequence[Prompt], answers: Sequence[str]) -> Judged:
+    """Given answers, scored against their truth."""
     boxes = () if task.true_boxes is None else tuple(task.true_boxes(prompt.truth) for prompt in prompts)
     return Judged(
         task=task.name,
