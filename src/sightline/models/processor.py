@@ -1,0 +1,59 @@
+"""A checkpoint's tokenizer and image processor as one, also where its own processor class cannot be made.
+
+Processor classes of many families want a video processor, and with it torchvision, though a picture needs neither.
+Then tokenizer and image processor are loaded by themselves. Knows nothing of families.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+from transformers.utils.hub import cached_file
+
+SETTINGS = "processor_config.json"
+
+
+class ImageTextProcessor:
+    """Tokenizer, image processor and chat template of a checkpoint, and the plain settings of its own processor."""
+
+    def __init__(self, *, tokenizer: Any, image_processor: Any, settings: dict[str, Any]) -> None:
+        """`settings` are those of the checkpoint's own processor; each number and text of them becomes an attribute."""
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.settings = settings
+        for name, value in settings.items():
+            if isinstance(value, (int, float, str)):
+                setattr(self, name, value)
+
+    def apply_chat_template(self, messages: Any, **options: Any) -> Any:
+        """The conversation as the checkpoint's template writes it."""
+        return self.tokenizer.apply_chat_template(messages, **options)
+
+    def save_pretrained(self, folder: str) -> None:
+        """The parts as any checkpoint has them, and the settings that were read."""
+        self.tokenizer.save_pretrained(folder)
+        self.image_processor.save_pretrained(folder)
+        if self.settings:
+            (Path(folder) / SETTINGS).write_text(json.dumps(self.settings, indent=2))
+
+
+def load_processor(path: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The checkpoint's own processor; its parts where the class needs a package that is not here."""
+    where = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        return AutoProcessor.from_pretrained(path, **where)
+    except (ImportError, TypeError, ValueError):  # by class and version, each of them can mean a missing torchvision
+        return load_parts(path, revision=revision, trust_remote_code=trust_remote_code)
+
+
+def load_parts(path: str, *, revision: str | None = None, trust_remote_code: bool = False) -> ImageTextProcessor:
+    """Tokenizer and image processor alone."""
+    where = {"revision": revision, "trust_remote_code": trust_remote_code}
+    found = cached_file(path, SETTINGS, revision=revision, _raise_exceptions_for_missing_entries=False)
+    settings = json.loads(Path(found).read_text()) if found is not None else {}
+    return ImageTextProcessor(
+        tokenizer=AutoTokenizer.from_pretrained(path, **where),
+        image_processor=AutoImageProcessor.from_pretrained(path, **where),
+        settings=settings,
+    )
