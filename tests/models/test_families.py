@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -67,9 +68,13 @@ def own_inputs(name: str, loaded: Loaded, prompt: Prompt) -> dict[str, Tensor]:
     if name in OWN_PROCESSORS:
         special = loaded.processor.tokenizer.bos_token not in rendered
         found = own_processor(name)(
-            text=[rendered], images=[pictures] if pictures else None, return_tensors="pt", add_special_tokens=special
+            text=[rendered],
+            images=[pictures] if pictures else None,
+            return_tensors=None if name == "internvl" else "pt",  # whose processor asks NumPy to add up tensors
+            add_special_tokens=special,
         )
-        return {key: value for key, value in found.items() if key not in ("rows", "cols", "num_crops")}
+        kept = {key: value for key, value in found.items() if key not in ("rows", "cols", "num_crops")}
+        return {key: torch.as_tensor(np.array(value)) if name == "internvl" else value for key, value in kept.items()}
     expanded = rendered.replace("<image>", "<image>" * 16)
     ids = loaded.processor.tokenizer(expanded, return_tensors="pt", add_special_tokens=False).input_ids
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+from transformers import AutoProcessor, AutoTokenizer
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # the top-level name may want torchvision
 from transformers.utils.hub import cached_file
 
 SETTINGS = "processor_config.json"
@@ -43,7 +44,7 @@ def load_processor(path: str, *, revision: str | None = None, trust_remote_code:
     where = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         return AutoProcessor.from_pretrained(path, **where)
-    except (ImportError, TypeError, ValueError):  # by class and version, each of them can mean a missing torchvision
+    except (ImportError, TypeError, ValueError, AttributeError):  # what a missing torchvision means, by class
         return load_parts(path, revision=revision, trust_remote_code=trust_remote_code)
 
 

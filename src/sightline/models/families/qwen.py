@@ -37,7 +37,9 @@ def _encode(model: Any, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list
 
 def _encode_deep(model: Any, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[Tensor]:
     found = _features(model, pixels, grids)
-    levels = (found.pooler_output, *found.deepstack_features)
+    sizes = [len(image) for image in found.pooler_output]
+    deep = (torch.cat(list(level)) if isinstance(level, tuple) else level for level in found.deepstack_features)
+    levels = (found.pooler_output, *(level.split(sizes) for level in deep))  # some versions split them, some do not
     return [torch.cat(image, 1) for image in zip(*levels, strict=True)]
 
 
