@@ -6,6 +6,8 @@ is taken away, and the comparison must notice.
 """
 
 import copy
+import io
+import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 from transformers import CONFIG_MAPPING, Lfm2VlConfig
 
@@ -26,7 +29,7 @@ from sightline.models.load import Loaded, choose_trained, load_model, save_merge
 from sightline.models.processor import load_parts
 from sightline.models.refusals import refuse_model
 from sightline.models.sampler import SamplingParams, sample
-from sightline.records import Prompt
+from sightline.records import Image, Message, Prompt
 from sightline.train.verify import check_first_batch
 from tests.families import (
     OWN_PROCESSORS,
@@ -128,6 +131,22 @@ def test_every_picture_has_as_many_placeholders_as_features(name: str):
         assert prompt.ids.count(tiny_inputs(loaded).soft_token) == sum(image.num_tokens for image in prompt.images)
         for image in prompt.images:
             assert len(features[image.key]) == image.num_tokens
+
+
+@pytest.mark.parametrize("name", OWN_PROCESSORS)
+def test_tokens_and_features_fit_for_pictures_of_many_shapes(name: str):
+    loaded = family_loaded(name)
+    inputs, policy, own = tiny_inputs(loaded), tiny_policy(loaded), own_processor(name)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        width, height = rng.integers(8, 96, 2).tolist()
+        picture = Pillow.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        held = io.BytesIO()
+        picture.save(held, "PNG")
+        prompt = Prompt(id="a", messages=(Message(role="user", content=(Image(data=held.getvalue()), "?")),))
+        found = inputs.prompt(prompt)
+        policy.vision.features(found.images)  # which checks the count
+        assert list(found.ids) == own(text=[inputs.render(prompt)], images=[[picture]])["input_ids"][0]
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -248,6 +267,19 @@ def test_what_a_family_does_otherwise_is_missed_when_it_is_taken_away(name: str,
         hold_scores(replace(loaded, family=without(loaded.family, what)), batch)
 
 
+def test_deep_features_that_carry_no_gradient_are_missed():
+    loaded = family_trained("qwen3-vl", "full", **EVERYTHING)
+    encode, width = loaded.family.encode, loaded.model.config.text_config.hidden_size
+
+    def cut(model: Any, pixels: Any, grids: Any) -> list[Tensor]:
+        return [torch.cat([f[:, :width], f[:, width:].detach()], 1) for f in encode(model, pixels, grids)]
+
+    broken = replace(loaded, family=replace(loaded.family, encode=cut))
+    hold_scores(broken, family_batch(loaded))
+    with pytest.raises(AssertionError):
+        hold_together(broken, family_batch(loaded))
+
+
 def test_windows_that_nobody_thought_of_are_missed():
     loaded = family_loaded("gemma3")
     policy, batch = tiny_policy(loaded), family_batch(loaded)
@@ -314,6 +346,15 @@ def test_a_critic_of_its_own_equals_its_twin(name: str):
     assert not any("visual" in each or "projector" in each or "newline" in each for each in names)
     found = [score(batch, want=frozenset({"values"})).values for score in (policy.score, policy.score_plain)]
     assert float((found[0] - found[1]).detach().abs().max()) <= TOLERANCE
+
+
+def test_a_setting_that_the_checkpoint_does_not_name_is_the_processor_classs_own(tmp_path: Path):
+    save_merged(family_loaded("llava-onevision"), tmp_path)
+    given = json.loads((tmp_path / "processor_config.json").read_text())
+    (tmp_path / "processor_config.json").write_text(json.dumps({"num_image_tokens": given["num_image_tokens"]}))
+    processor = load_parts(str(tmp_path))
+    assert processor.vision_aspect_ratio == "anyres_max_9"
+    assert processor.num_image_tokens == 16
 
 
 REFUSED = {

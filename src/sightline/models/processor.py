@@ -4,12 +4,14 @@ Processor classes of many families want a video processor, and with it torchvisi
 Then tokenizer and image processor are loaded by themselves. Knows nothing of families.
 """
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoProcessor, AutoTokenizer
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # the top-level name may want torchvision
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.hub import cached_file
 
 SETTINGS = "processor_config.json"
@@ -52,9 +54,19 @@ def load_parts(path: str, *, revision: str | None = None, trust_remote_code: boo
     """Tokenizer and image processor alone."""
     where = {"revision": revision, "trust_remote_code": trust_remote_code}
     found = cached_file(path, SETTINGS, revision=revision, _raise_exceptions_for_missing_entries=False)
-    settings = json.loads(Path(found).read_text()) if found is not None else {}
+    settings = _defaults(AutoConfig.from_pretrained(path, **where))
+    settings |= json.loads(Path(found).read_text()) if found is not None else {}
     return ImageTextProcessor(
         tokenizer=AutoTokenizer.from_pretrained(path, **where),
         image_processor=AutoImageProcessor.from_pretrained(path, **where),
         settings=settings,
     )
+
+
+def _defaults(config: PreTrainedConfig) -> dict[str, Any]:
+    """Settings that the model's own processor class has where its checkpoint is silent."""
+    kind = PROCESSOR_MAPPING.get(type(config), None)
+    if kind is None:
+        return {}
+    named = inspect.signature(kind.__init__).parameters
+    return {name: each.default for name, each in named.items() if isinstance(each.default, (int, float, str))}
