@@ -6,11 +6,9 @@ own image processor. Windows are shorter than prompts, pictures make several til
 
 import copy
 import functools
-import inspect
 import io
 from collections.abc import Callable, Sequence
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,15 +18,12 @@ from transformers import AutoModelForImageTextToText as AutoModel
 from transformers import (
     CLIPVisionConfig,
     Gemma3Config,
-    Gemma3Processor,
     GemmaConfig,
     Idefics3Config,
-    Idefics3Processor,
     InternVLConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaOnevisionConfig,
-    LlavaProcessor,
     PaliGemmaConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
@@ -43,17 +38,10 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
-from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
-from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
-from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-from transformers.models.smolvlm import processing_smolvlm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
-from transformers.processing_utils import ProcessorMixin
 
 from sightline.batch import Batch, PromptTokens, make_batch
 from sightline.models.families import family_of
@@ -282,35 +270,6 @@ ROWS: dict[str, Callable[[], Row]] = {
     "internvl": _internvl,
     "paligemma": _paligemma,
 }
-
-
-OWN_PROCESSORS = {
-    "llava-clip": LlavaProcessor,
-    "llava-siglip": LlavaProcessor,
-    "llava-onevision": LlavaOnevisionProcessor,
-    "qwen2-vl": Qwen2VLProcessor,
-    "qwen2.5-vl": Qwen2_5_VLProcessor,
-    "qwen3-vl": Qwen3VLProcessor,
-    "idefics3": Idefics3Processor,
-    "smolvlm": processing_smolvlm.SmolVLMProcessor,
-    "gemma3": Gemma3Processor,
-    "internvl": InternVLProcessor,
-}
-"""Processor classes of transformers; PaliGemma's writes its own prompt around the text and is left out."""
-
-
-def own_processor(name: str) -> Any:
-    """The family's own processor on the same parts; the video processor that many ask for is left out."""
-    kind, processor = OWN_PROCESSORS[name], row_of(name)[1]
-    takes = inspect.signature(kind.__init__).parameters
-    given = {key: value for key, value in processor.settings.items() if key in takes}
-    if "video_processor" in takes:
-        given["video_processor"] = None
-    with (
-        patch.object(ProcessorMixin, "check_argument_for_proper_class", lambda *given: None),
-        patch.object(processing_smolvlm, "num2words", str),  # only videos need it
-    ):
-        return kind(image_processor=processor.image_processor, tokenizer=copy.deepcopy(processor.tokenizer), **given)
 
 
 @functools.cache

@@ -5,20 +5,14 @@ packed forward with every gradient. Sampling is held to the same forward. Then e
 is taken away, and the comparison must notice.
 """
 
-import copy
-import io
-import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image as Pillow
 from torch import Tensor
-from transformers import CONFIG_MAPPING, Lfm2VlConfig
 
 from sightline.batch import Batch, PromptTokens, make_batch, split
 from sightline.models import attention
@@ -26,23 +20,17 @@ from sightline.models.families import Family
 from sightline.models.forward import Policy
 from sightline.models.heads import make_critic
 from sightline.models.load import Loaded, choose_trained, load_model, save_merged, use_checkpointing
-from sightline.models.processor import load_parts
-from sightline.models.refusals import refuse_model
 from sightline.models.sampler import SamplingParams, sample
-from sightline.records import Image, Message, Prompt
+from sightline.records import Prompt
 from sightline.train.verify import check_first_batch
 from tests.families import (
-    OWN_PROCESSORS,
     ROWS,
     family_batch,
     family_loaded,
-    family_prompt,
     family_prompts,
     family_trained,
-    own_processor,
-    sized_image,
-    sized_picture,
 )
+from tests.own_processors import SHOWN, own_inputs, records
 from tests.tiny import (
     TOLERANCE,
     TRAINED,
@@ -50,38 +38,10 @@ from tests.tiny import (
     hold_together,
     largest_difference,
     taken_gradients,
-    tiny_inputs,
     tiny_policy,
 )
 
 EVERYTHING = {"train_tower": True, "train_projector": True}
-SHOWN = {"one": (0,), "two": (1, 0), "none": (), "wide": (3,)}
-"""Pictures of each prompt in `family_prompts`."""
-
-
-def records(seeds: dict[str, tuple[int, ...]]) -> dict[str, Prompt]:
-    texts = {"one": "what is this?", "two": "which?", "none": "say something long enough.", "wide": "?"}
-    return {name: family_prompt(name, *shown, text=texts[name]) for name, shown in seeds.items()}
-
-
-def own_inputs(name: str, loaded: Loaded, prompt: Prompt) -> dict[str, Tensor]:
-    """What the family's own processor makes of a prompt."""
-    pictures = [sized_picture(seed) for seed in SHOWN[prompt.id]]
-    rendered = tiny_inputs(loaded).render(prompt)
-    if name in OWN_PROCESSORS:
-        special = loaded.processor.tokenizer.bos_token not in rendered
-        found = own_processor(name)(
-            text=[rendered],
-            images=[pictures] if pictures else None,
-            return_tensors=None if name == "internvl" else "pt",  # whose processor asks NumPy to add up tensors
-            add_special_tokens=special,
-        )
-        kept = {key: value for key, value in found.items() if key not in ("rows", "cols", "num_crops")}
-        return {key: torch.as_tensor(np.array(value)) if name == "internvl" else value for key, value in kept.items()}
-    expanded = rendered.replace("<image>", "<image>" * 16)
-    ids = loaded.processor.tokenizer(expanded, return_tensors="pt", add_special_tokens=False).input_ids
-    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    return given | (dict(loaded.processor.image_processor(pictures, return_tensors="pt")) if pictures else {})
 
 
 def own_logits(name: str, loaded: Loaded, prompt: Prompt, answer: list[int]) -> Tensor:
@@ -111,42 +71,6 @@ def test_twin_and_fast_path_are_what_transformers_makes_of_its_own_inputs(name: 
         wanted = logits.log_softmax(-1).gather(1, answer[:, None]).squeeze(1)
         for found in (plain, fast):
             assert float((found[row, : len(answer)] - wanted).abs().max()) <= TOLERANCE
-
-
-@pytest.mark.parametrize("name", OWN_PROCESSORS)
-@pytest.mark.parametrize("prompt", SHOWN)
-def test_tokens_are_those_of_the_familys_own_processor(name: str, prompt: str):
-    loaded = family_loaded(name)
-    record = records(SHOWN)[prompt]
-    found = tiny_inputs(loaded).prompt(record)
-    assert list(found.ids) == own_inputs(name, loaded, record)["input_ids"][0].tolist()
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_every_picture_has_as_many_placeholders_as_features(name: str):
-    loaded = family_loaded(name)
-    policy = tiny_policy(loaded)
-    for prompt in family_prompts(loaded):
-        features = policy.vision.features(prompt.images)
-        assert prompt.ids.count(tiny_inputs(loaded).soft_token) == sum(image.num_tokens for image in prompt.images)
-        for image in prompt.images:
-            assert len(features[image.key]) == image.num_tokens
-
-
-@pytest.mark.parametrize("name", OWN_PROCESSORS)
-def test_tokens_and_features_fit_for_pictures_of_many_shapes(name: str):
-    loaded = family_loaded(name)
-    inputs, policy, own = tiny_inputs(loaded), tiny_policy(loaded), own_processor(name)
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
-        width, height = rng.integers(8, 96, 2).tolist()
-        picture = Pillow.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        held = io.BytesIO()
-        picture.save(held, "PNG")
-        prompt = Prompt(id="a", messages=(Message(role="user", content=(Image(data=held.getvalue()), "?")),))
-        found = inputs.prompt(prompt)
-        policy.vision.features(found.images)  # which checks the count
-        assert list(found.ids) == own(text=[inputs.render(prompt)], images=[[picture]])["input_ids"][0]
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -258,6 +182,20 @@ PLANTED = [
 ]
 
 
+MEDIA = ("<image>", "<video>", "<|image_pad|>", "<|video_pad|>", "<image_soft_token>", "<IMG_CONTEXT>")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_no_answer_can_hold_a_media_token(name: str):
+    loaded = family_loaded(name)
+    tokens = loaded.processor.tokenizer.get_vocab()
+    media = sorted(tokens[word] for word in MEDIA if word in tokens)
+    if name == "internvl":  # whose video frames are pictures: the video token stays in the text
+        media.remove(tokens["<video>"])
+    logits = tiny_policy(loaded).logits(torch.randn(1, 32), 1.0)[0]
+    assert (logits == float("-inf")).nonzero().flatten().tolist() == media
+
+
 @pytest.mark.parametrize(("name", "what"), PLANTED)
 def test_what_a_family_does_otherwise_is_missed_when_it_is_taken_away(name: str, what: str):
     loaded = family_loaded(name)
@@ -315,23 +253,12 @@ def test_a_picture_takes_fewer_positions_than_tokens_in_three_axes():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_saved_checkpoint_is_loaded_with_or_without_its_own_processor_class(name: str, tmp_path: Path):
-    loaded = family_loaded(name)
-    save_merged(loaded, tmp_path)
-    for processor in (load_model(str(tmp_path)).processor, load_parts(str(tmp_path))):
-        again = replace(load_model(str(tmp_path)), processor=processor)
-        assert again.family == loaded.family
-        batch = family_batch(again)
-        assert [prompt.ids for prompt in batch.prompts] == [prompt.ids for prompt in family_prompts(loaded)]
-        with torch.no_grad():
-            assert torch.equal(tiny_policy(again).score(batch).logprobs, tiny_policy(loaded).score(batch).logprobs)
-
-
-@pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_check_of_a_runs_first_batch_passes(name: str, dtype: str, tmp_path: Path):
+@pytest.mark.parametrize("trained", ["lora", "lora with projector", "full with tower and projector"])
+def test_the_check_of_a_runs_first_batch_passes(name: str, dtype: str, trained: str, tmp_path: Path):
     save_merged(family_loaded(name), tmp_path)
-    loaded = choose_trained(load_model(str(tmp_path), dtype=dtype), train="lora", rank=4)
+    train, options = TRAINED[trained]
+    loaded = choose_trained(load_model(str(tmp_path), dtype=dtype), train=train, rank=4, **options)
     assert "equals the plain one" in check_first_batch(tiny_policy(loaded), family_batch(loaded))
 
 
@@ -346,67 +273,6 @@ def test_a_critic_of_its_own_equals_its_twin(name: str):
     assert not any("visual" in each or "projector" in each or "newline" in each for each in names)
     found = [score(batch, want=frozenset({"values"})).values for score in (policy.score, policy.score_plain)]
     assert float((found[0] - found[1]).detach().abs().max()) <= TOLERANCE
-
-
-def test_a_setting_that_the_checkpoint_does_not_name_is_the_processor_classs_own(tmp_path: Path):
-    save_merged(family_loaded("llava-onevision"), tmp_path)
-    given = json.loads((tmp_path / "processor_config.json").read_text())
-    (tmp_path / "processor_config.json").write_text(json.dumps({"num_image_tokens": given["num_image_tokens"]}))
-    processor = load_parts(str(tmp_path))
-    assert processor.vision_aspect_ratio == "anyres_max_9"
-    assert processor.num_image_tokens == 16
-
-
-REFUSED = {
-    "qwen3_5": "has recurrent layers .* use a model whose layers all attend",
-    "qwen3_vl_moe": "is a mixture of experts .* use the dense model of the same family",
-    "gemma3n": "layers of type 'sliding_attention', which the shared-prompt forward does not cover",
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_recurrent_layers_and_experts_are_refused_with_a_sentence(kind: str):
-    with pytest.raises(ValueError, match=REFUSED[kind]):
-        refuse_model(CONFIG_MAPPING[kind]())
-
-
-def test_a_model_with_convolutions_is_refused():
-    with pytest.raises(ValueError, match="has recurrent layers"):
-        refuse_model(Lfm2VlConfig(text_config={"model_type": "lfm2", "full_attn_idxs": [1], "num_hidden_layers": 2}))
-
-
-def test_bounds_on_scores_and_logits_are_refused():
-    config = family_loaded("gemma3").model.config
-    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
-        odd = copy.deepcopy(config)
-        setattr(odd.text_config, name, 30.0)
-        with pytest.raises(ValueError, match=f"sets {name} to 30.0"):
-            refuse_model(odd)
-
-
-SEEN = {
-    "llava-clip": ("unit", (16, 16)),
-    "llava-siglip": ("unit", (16, 16)),
-    "llava-onevision": ("unit", (40, 24)),
-    "qwen2-vl": ("thousand", (40, 24)),
-    "qwen2.5-vl": ("seen", (40, 24)),
-    "qwen3-vl": ("thousand", (40, 24)),
-    "idefics3": (None, (32, 32)),
-    "smolvlm": (None, (32, 32)),
-    "gemma3": (None, (16, 16)),
-    "internvl": ("thousand", (40, 24)),
-    "paligemma": (None, (16, 16)),
-}
-"""Frame of published boxes, and size of the frame that the model sees of a picture of 40 x 24."""
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_the_frame_of_boxes_and_the_size_that_the_model_sees_are_known(name: str):
-    loaded = family_loaded(name)
-    inputs = tiny_inputs(loaded)
-    assert (loaded.family.boxes, inputs.sizes(sized_image(0))[1]) == SEEN[name]
-    if name == "qwen2.5-vl":  # 17 x 30 is rounded to whole merged patches
-        assert inputs.sizes(sized_image(1)) == ((17, 30), (16, 32))
 
 
 @pytest.mark.slow
