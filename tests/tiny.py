@@ -47,6 +47,16 @@ SHAPE = TinyShape(
 )
 KINDS = ("qwen2", "llama", "siglip")
 PICTURE_TOKENS = (SHAPE.image_size // SHAPE.patch_size) ** 2
+TOLERANCE = 1e-5
+BOTH = frozenset({"logprobs", "entropy"})
+TRAINED = {
+    "full": ("full", {}),
+    "lora": ("lora", {}),
+    "full with tower and projector": ("full", {"train_tower": True, "train_projector": True}),
+    "lora with projector": ("lora", {"train_projector": True}),
+    "lora with tower": ("lora", {"train_tower": True}),
+}
+"""What may be trained: how, and what beside the language model."""
 WORDS = ("red", " circle", " blue", " square", " a", " There", " is", " green")
 
 
@@ -212,6 +222,26 @@ def largest_difference(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> f
     )
 
 
+def hold_together(loaded: Loaded, batch: Batch, *, want: frozenset[str] = BOTH, temperature: float = 1.0) -> None:
+    """Fast and plain agree per token, and after the same random weighting in every parameter's gradient."""
+    policy = tiny_policy(loaded, temperature=temperature)
+    weights = torch.randn(2, *batch.tokens.shape)
+    found = {}
+    for name, score in (("fast", policy.score), ("plain", policy.score_plain)):
+        scores = score(batch, want=want)
+        total = (scores.logprobs * weights[0]).sum()
+        if scores.entropy is not None:
+            total = total + (scores.entropy * weights[1]).sum()
+        found[name] = scores, gradients(loaded.trained(), total)
+    (fast, fast_gradients), (plain, plain_gradients) = found["fast"], found["plain"]
+    assert float((fast.logprobs - plain.logprobs).detach().abs().max()) <= TOLERANCE
+    assert bool((fast.logprobs[~batch.mask] == 0).all())
+    assert (fast.entropy is not None) == ("entropy" in want)
+    if fast.entropy is not None and plain.entropy is not None:
+        assert float((fast.entropy - plain.entropy).detach().abs().max()) <= TOLERANCE
+    assert largest_difference(fast_gradients, plain_gradients) <= TOLERANCE
+
+
 def _changed(config: LlavaConfig, kind: str) -> LlavaConfig:
     text, vision = config.text_config, config.vision_config
     if kind == "llama":
@@ -239,6 +269,7 @@ def _changed(config: LlavaConfig, kind: str) -> LlavaConfig:
 
 
 def _stir(model: nn.Module, seed: int) -> None:
+    """Draw every weight with unit gain; stir biases and norms."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -19,7 +19,9 @@ class ImageInput:
     num_tokens: int
     """Placeholder tokens that it takes in the prompt; equals the number of its features."""
     load: Callable[[], Tensor]
-    """Pixels, [channels, height, width] for LLaVA."""
+    """Pixels, [channels, height, width] for LLaVA; tiles or patches of it in other families."""
+    grid: tuple[int, ...] = ()
+    """How the model's family lays it out, where it needs more than the pixels: patches, tiles, or a size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,15 @@ from itertools import product
 import pytest
 import torch
 
-from sightline.batch import Batch, make_batch
+from sightline.batch import make_batch
 from sightline.models import attention, forward
-from sightline.models.load import Loaded, use_checkpointing
+from sightline.models.load import use_checkpointing
 from tests.tiny import (
+    BOTH,
     KINDS,
+    TRAINED,
     gradients,
+    hold_together,
     largest_difference,
     picture,
     prompt_tokens,
@@ -20,36 +23,6 @@ from tests.tiny import (
     tiny_policy,
     tiny_trained,
 )
-
-TOLERANCE = 1e-5
-BOTH = frozenset({"logprobs", "entropy"})
-TRAINED = {
-    "full": ("full", {}),
-    "lora": ("lora", {}),
-    "full with tower and projector": ("full", {"train_tower": True, "train_projector": True}),
-    "lora with projector": ("lora", {"train_projector": True}),
-    "lora with tower": ("lora", {"train_tower": True}),
-}
-
-
-def hold_together(loaded: Loaded, batch: Batch, *, want: frozenset[str] = BOTH, temperature: float = 1.0) -> None:
-    """Fast and plain agree per token, and after the same random weighting in every parameter's gradient."""
-    policy = tiny_policy(loaded, temperature=temperature)
-    weights = torch.randn(2, *batch.tokens.shape)
-    found = {}
-    for name, score in (("fast", policy.score), ("plain", policy.score_plain)):
-        scores = score(batch, want=want)
-        total = (scores.logprobs * weights[0]).sum()
-        if scores.entropy is not None:
-            total = total + (scores.entropy * weights[1]).sum()
-        found[name] = scores, gradients(loaded.trained(), total)
-    (fast, fast_gradients), (plain, plain_gradients) = found["fast"], found["plain"]
-    assert float((fast.logprobs - plain.logprobs).detach().abs().max()) <= TOLERANCE
-    assert bool((fast.logprobs[~batch.mask] == 0).all())
-    assert (fast.entropy is not None) == ("entropy" in want)
-    if fast.entropy is not None and plain.entropy is not None:
-        assert float((fast.entropy - plain.entropy).detach().abs().max()) <= TOLERANCE
-    assert largest_difference(fast_gradients, plain_gradients) <= TOLERANCE
 
 
 @pytest.mark.parametrize("trained", TRAINED)
@@ -119,6 +92,13 @@ def test_the_media_token_has_no_probability():
     probabilities = policy.logits(states, 1.0).softmax(-1)
     assert bool((probabilities[:, policy.model.config.image_token_id] == 0).all())
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(2))
+
+
+def test_an_answer_that_holds_a_media_token_is_refused_with_its_prompt():
+    policy = tiny_policy(tiny_trained("full"))
+    batch = make_batch([prompt_tokens("odd")], [[random_ids(3, 0), [7, policy.model.config.image_token_id, 8]]])
+    with pytest.raises(ValueError, match="an answer to prompt 'odd' holds a media token"):
+        policy.score(batch)
 
 
 def test_scores_do_not_depend_on_what_else_is_in_the_batch():

@@ -64,6 +64,12 @@ def test_a_separate_critic_shares_the_eyes_and_leaves_the_policy_alone():
     assert any(name.startswith("critic.model.") for name in gradients(values, critic.trained()))
 
 
+def test_a_trained_tower_that_both_share_is_the_policys():
+    loaded = tiny_trained("lora", train_tower=True, train_projector=True)
+    critic = make_critic(loaded.model, LLAVA, separate=True)
+    assert not {id(p) for p in critic.trained().values()} & {id(p) for p in loaded.trained().values()}
+
+
 def test_where_adapters_are_trained_the_critic_has_adapters_of_its_own_on_the_same_weights():
     policy, critic, trained = critical(separate=True, train="lora")
     assert critic.model is not None

@@ -1,5 +1,7 @@
+import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +70,8 @@ def test_a_saved_model_is_loaded_as_it_was_and_frozen(kind: str, saved: Callable
 
 
 def test_a_family_that_is_not_known_is_refused_by_name_before_weights_are_read(tmp_path: Path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "paligemma"}))
-    with pytest.raises(ValueError, match=r"models of type 'paligemma' are not supported .* supported are: llava"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava_next"}))
+    with pytest.raises(ValueError, match=r"models of type 'llava_next' are not supported .* supported are: llava"):
         load_model(str(tmp_path))
 
 
@@ -138,6 +140,17 @@ def test_what_is_trained_is_float32_and_the_rest_as_it_was_asked_for(saved: Call
         loaded = choose_trained(load_model(str(saved()), dtype="bfloat16"), train=train)
         assert {p.dtype for p in loaded.trained().values()} == {torch.float32}
         assert {p.dtype for p in loaded.model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+def test_an_answer_ends_with_the_end_token_that_the_chat_template_writes():
+    loaded = tiny_loaded()
+    loaded.model.generation_config.eos_token_id = [5, 6]
+    processor = copy.copy(loaded.processor)
+    template = "{% for m in messages %}{{ m.content[0].text }}{{ end }}{% endfor %}"
+    for end, wanted in ((6, 6), (7, 5)):  # what no template writes falls back on the first
+        word = loaded.processor.tokenizer.convert_ids_to_tokens(end)
+        processor.chat_template = template.replace("{{ end }}", word)
+        assert replace(loaded, processor=processor).end_of_turn == wanted
 
 
 def test_the_fingerprint_follows_the_weights():

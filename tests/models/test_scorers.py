@@ -110,10 +110,10 @@ def test_a_length_head_keeps_the_rating_free_of_length():
 def test_ratings_read_every_answer_to_its_end_and_do_not_depend_on_company():
     policy = tiny_policy(tiny_trained("full"))
     prompts = [prompt_tokens("a", images=(picture(0),), seed=1), prompt_tokens("b", seed=2)]
-    answers = [[(5, 6), (5, 7), (5, 6, 3)], [(8,)]]
+    answers = [[(5, 6), (5, 7), (5, 6, 2)], [(8,)]]
     width = policy.model.lm_head.weight.shape[1]
     members = [RatingHead(width, hidden=4) for _ in range(3)]
-    rater = Rater(policy=policy, members=members, units=torch.ones(3, 2, 1), end_of_turn=3, token_budget=10)
+    rater = Rater(policy=policy, members=members, units=torch.ones(3, 2, 1), end_of_turn=2, token_budget=10)
     found = rater.rate(prompts, answers)
     assert [len(group) for group in found] == [3, 1]
     assert found[0][0].mean == pytest.approx(found[0][2].mean, abs=1e-5)  # the first was cut before its end

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from sightline.batch import make_batch
 from sightline.models import forward
-from sightline.models.attention import TreePlan
+from sightline.models.attention import TreePlan, Windows
 from sightline.models.layout import Layout
 from sightline.models.load import choose_trained, load_model
 from sightline.train.engine import TrainingStopped
@@ -41,9 +41,9 @@ def test_a_wrong_layout_stops_the_run_with_a_sentence(dtype: str, monkeypatch: p
     tiny_processor().save_pretrained(tmp_path)
     loaded = choose_trained(load_model(str(tmp_path), dtype=dtype), train="full")
 
-    def shifted(layout: Layout) -> TreePlan:
+    def shifted(layout: Layout, windows: Windows) -> TreePlan:
         layout.positions.add_((layout.positions > 5).long())
-        return TreePlan(layout=layout)
+        return TreePlan(layout=layout, windows=windows)
 
     monkeypatch.setattr(forward, "TreePlan", shifted)
     with pytest.raises(TrainingStopped, match=r"differs from the plain one by .* per token on prompt 'one'"):

@@ -147,7 +147,7 @@ def check_data(
 
 def _as_seen(inputs: Inputs, prompt: Prompt) -> str:
     """The prompt's tokens as text, runs of image placeholders written once with their count."""
-    image = inputs.processor.image_token_id
+    image = inputs.soft_token
     pieces: list[str] = []
     run = 0
     for token in (*inputs.prompt(prompt).ids, None):
@@ -155,7 +155,7 @@ def _as_seen(inputs: Inputs, prompt: Prompt) -> str:
             run += 1
             continue
         if run:
-            pieces.append(f"{inputs.processor.image_token}*{run}")
+            pieces.append(f"{inputs.family.soft_token(inputs.processor.tokenizer)}*{run}")
             run = 0
         if token is not None:
             pieces.append(inputs.processor.tokenizer.decode([token]))

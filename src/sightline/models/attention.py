@@ -1,7 +1,8 @@
 """Attention as a plan: one function is registered with transformers, and a plan says who attends to whom.
 
 `TreePlan` is the packed tree, split in two: prompts see themselves, answers see their prompt and themselves, so no
-L x L mask exists. The sampler brings plans of its own for prefill and decoding. No model is rewritten.
+L x L mask exists. The sampler brings plans of its own for prefill and decoding. No model is rewritten. Blocks of a
+prompt that see each other both ways come with the layout, windows of a layer with the plan.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from sightline.models.layout import Layout, Rows
 
 PLANNED = "sightline_plan"
 WRITTEN_OUT_ELEMENTS = 2**25
+Windows = tuple[int | None, ...]
 
 
 class AttentionPlan(Protocol):
@@ -34,18 +36,54 @@ class TreePlan:
 
     layout: Layout
     """Where everything lies."""
+    windows: Windows = ()
+    """Of each layer how many tokens it sees, itself included, None for all; empty where every layer sees all."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """See AttentionPlan."""
-        prompts = self.layout.prompts
+        prompts, window = self.layout.prompts, window_of(self.windows, layer)
         prompt_key, prompt_value = key[prompts.places], value[prompts.places]
-        rows = [softmax_rows(query[prompts.places], prompt_key, prompt_value, None, scaling).flatten(0, 1)]
+        prompt_query, mask = query[prompts.places], prompt_mask(self.layout, window)
+        rows = [softmax_rows(prompt_query, prompt_key, prompt_value, mask, scaling).flatten(0, 1)]
         for answers in self.layout.answers:
             seen_key = torch.cat([prompt_key[answers.prompt], key[answers.places]], 1)
             seen_value = torch.cat([prompt_value[answers.prompt], value[answers.places]], 1)
-            mask = _answer_mask(prompts, answers)
+            mask = _answer_mask(prompts, answers, window)
             rows.append(softmax_rows(query[answers.places], seen_key, seen_value, mask, scaling).flatten(0, 1))
         return torch.cat(rows)[self.layout.gather]
+
+
+def windows_of(text: PreTrainedConfig) -> Windows:
+    """The windows of a text model's layers, from its config; empty where every layer sees all."""
+    kinds = text.to_dict().get("layer_types") or []
+    windows = tuple(int(text.sliding_window) if kind == "sliding_attention" else None for kind in kinds)
+    return windows if any(window is not None for window in windows) else ()
+
+
+def window_of(windows: Windows, layer: int) -> int | None:
+    """How many tokens this layer sees; None for all."""
+    return windows[layer] if windows else None
+
+
+def prompt_mask(layout: Layout, window: int | None) -> Tensor | None:
+    """[P, 1, longest, longest] what a prompt's tokens see of it: the past and their own block, within the window.
+
+    None where that is the past and no more. A padded token sees itself, so that no row is empty.
+    """
+    real = layout.prompts.mask
+    steps = torch.arange(real.shape[1], device=real.device)
+    back = steps[:, None] - steps[None, :]
+    if window is not None and window >= len(steps):
+        window = None
+    if layout.joined is None and window is None:
+        return None
+    seen = (back >= 0)[None]
+    if layout.joined is not None:
+        block = torch.where(real, layout.joined[layout.prompts.places], -1)
+        seen = seen | ((block[:, :, None] == block[:, None, :]) & (block >= 0)[:, :, None])
+    if window is not None:
+        seen = seen & (back < window)[None]
+    return (seen | (back == 0)[None]).expand(len(real), -1, -1)[:, None]
 
 
 @contextmanager
@@ -80,13 +118,16 @@ def _attend_by_plan(
     plan: AttentionPlan,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **ignored: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """The signature of transformers' attention functions: tensors are [1, heads, L, width], the mask is not used.
 
-    Dropout breaks the equality with the plain twin; models that have it are refused when they are loaded.
+    Dropout breaks the equality with the plain twin; soft caps and sinks (`s_aux`) are not covered. Models that have
+    them are refused when they are loaded.
     """
     assert dropout == 0.0
+    assert others.get("softcap") is None
+    assert others.get("s_aux") is None
     assert query.shape[0] == 1
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     return plan.attend(int(module.layer_idx), query, key, value, scaling)[None], None  # type: ignore[arg-type]
@@ -124,11 +165,17 @@ def _written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
     return (weights.view(num, kv_heads, -1, num_keys) @ value).view(num, heads, length, width)
 
 
-def _answer_mask(prompts: Rows, answers: Rows) -> Tensor:
-    """[rows, 1, T, P + T]: all of the prompt, and of the answer itself what came before."""
+def _answer_mask(prompts: Rows, answers: Rows, window: int | None) -> Tensor:
+    """[rows, 1, T, P + T]: all of the prompt, and of the answer itself what came before, within the window."""
     longest = answers.mask.shape[1]
     prompt = prompts.mask[answers.prompt][:, None, :].expand(-1, longest, -1)
     causal = torch.ones(longest, longest, dtype=torch.bool, device=prompt.device).tril()
+    if window is not None:
+        steps = torch.arange(longest, device=prompt.device)
+        places = torch.arange(prompt.shape[2], device=prompt.device)
+        back = prompts.mask.sum(1)[answers.prompt][:, None, None] + steps[:, None] - places[None, :]
+        prompt = prompt & (back < window)
+        causal = causal & (steps[:, None] - steps[None, :] < window)
     return torch.cat([prompt, causal[None].expand(len(prompt), -1, -1)], 2)[:, None]
 
 

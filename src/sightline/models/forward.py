@@ -7,6 +7,7 @@ the first batch of every run hold the two together. Knows nothing of losses.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sightline.batch import Batch, Scores
-from sightline.models.attention import PLANNED, AttentionPlan, TreePlan, attention_of
+from sightline.models.attention import PLANNED, AttentionPlan, TreePlan, attention_of, windows_of
 from sightline.models.families import Family
 from sightline.models.heads import Critic, RatingHead
 from sightline.models.layout import Layout, pack
@@ -48,6 +49,7 @@ class Policy:
         self.autocast = autocast
         self.critic = critic
         self.rating = rating
+        self.windows = windows_of(family.language_model(model).config)  # type: ignore[arg-type]
         self._temperature = temperature
         banned = torch.zeros(family.head(model).weight.shape[0], dtype=torch.bool)  # type: ignore[union-attr]
         banned[list(family.media_tokens(model.config))] = True
@@ -63,7 +65,7 @@ class Policy:
             return Scores(logprobs=nothing, ratings=none_rated if "ratings" in want else None, **given)
         layout = self.lay_out(batch)
         with self.precision():
-            embeddings, plan = self.embed(layout, batch), TreePlan(layout=layout)
+            embeddings, plan = self.embed(layout, batch), TreePlan(layout=layout, windows=self.windows)
             scored = layout.predicting[batch.mask.to(embeddings.device)]
             every = self.run(embeddings, layout.positions, plan)
             states = critic_states = every[scored]
@@ -77,7 +79,8 @@ class Policy:
         """What rating heads read of every answer: states [N, 3, width] and log-probabilities [N, 2], in float32."""
         layout = self.lay_out(batch)
         with self.precision():
-            every = self.run(self.embed(layout, batch), layout.positions, TreePlan(layout=layout))
+            plan = TreePlan(layout=layout, windows=self.windows)
+            every = self.run(self.embed(layout, batch), layout.positions, plan)
             return self._gather(every[layout.predicting[_whole(batch).to(every.device)]], batch)
 
     def score_plain(
@@ -86,8 +89,8 @@ class Policy:
         """The same by the model's own forward and attention kernel: one padded row per answer, everything repeated."""
         ids, attention, predicting = plain_rows(batch)
         device = next(self.model.parameters()).device
-        images = [image.load() for row in batch.group.tolist() for image in batch.prompts[row].images]
-        pixels = torch.stack(images).to(device) if images else None
+        prompts = [batch.prompts[row] for row in batch.group.tolist()]
+        given = self.family.plain(self.model.config, ids, prompts)
         config = self.family.language_model(self.model).config
         rows = torch.arange(batch.num_answers)[:, None].expand_as(predicting)
 
@@ -95,8 +98,8 @@ class Policy:
             return model.model(
                 input_ids=ids.to(device),
                 attention_mask=attention.to(device),
-                pixel_values=pixels,
                 use_cache=False,
+                **{name: value.to(device) for name, value in given.items()},
             ).last_hidden_state
 
         with self.precision(), attention_of(config, kernel):  # type: ignore[arg-type] - nn.Module types .config as a Tensor
@@ -122,19 +125,37 @@ class Policy:
         )
 
     def lay_out(self, batch: Batch) -> Layout:
-        """The packed layout of a batch, where the model is."""
-        layout = pack(batch, image_token=self.family.image_token(self.model.config))
+        """The packed layout of a batch, where the model is; raises when an answer holds a media token."""
+        family, config = self.family, self.model.config
+        spelled = (self._banned[batch.tokens] & _whole(batch)).any(1)
+        if bool(spelled.any()):
+            where = batch.prompts[int(batch.group[int(spelled.nonzero()[0])])].id
+            raise ValueError(
+                f"an answer to prompt {where!r} holds a media token, which no answer can be; take it out of the answer"
+            )
+        layout = pack(
+            batch,
+            image_token=family.image_token(config),
+            positions=None if family.positions is None else partial(family.positions, config),
+            joined=None if family.joined is None else partial(family.joined, config),
+        )
         return layout.to(next(self.model.parameters()).device)
 
     def run(self, embeddings: Tensor, positions: Tensor, plan: AttentionPlan, *, model: Any | None = None) -> Tensor:
-        """Hidden states [L, width] of one packed sequence that attends by a plan; of the critic's model if given."""
+        """Hidden states [L, width] of one packed sequence that attends by a plan; of the critic's model if given.
+
+        `embeddings` are as `embed` gives them, with deep features beside them where the family has some.
+        """
         language_model = self.family.language_model(self.model if model is None else model)
+        first, *deep = embeddings[None].split(language_model.config.hidden_size, -1)  # type: ignore[union-attr]
+        entering = self.family.deep(deep) if deep and self.family.deep is not None else {}
         with attention_of(language_model.config, PLANNED):  # type: ignore[arg-type]
             return language_model(
-                inputs_embeds=embeddings[None],
-                position_ids=positions[None].to(embeddings.device),
+                inputs_embeds=first,
+                position_ids=positions.unsqueeze(-2).to(embeddings.device),
                 use_cache=False,
                 plan=plan,
+                **entering,
             ).last_hidden_state[0]
 
     def logits(self, states: Tensor, temperature: float) -> Tensor:
@@ -143,7 +164,10 @@ class Policy:
         return logits.masked_fill(self._banned.to(states.device), float("-inf"))
 
     def embed(self, layout: Layout, batch: Batch, *, model: Any | None = None) -> Tensor:
-        """Input embeddings of the packed sequence with the images' features, the policy's, in their places."""
+        """Input embeddings of the packed sequence with the images' features, the policy's, in their places.
+
+        [L, width]; with deep features [L, (1 + deep) width], zero where no image is.
+        """
         language_model = self.family.language_model(self.model if model is None else model)
         table = language_model.get_input_embeddings()  # type: ignore[operator] - nn.Module types methods as Tensors
         embeddings = table(layout.tokens)
@@ -152,7 +176,10 @@ class Policy:
             return embeddings
         places = torch.cat([place for _, place in layout.images])
         values = torch.cat([features[key] for key, _ in layout.images]).to(embeddings.dtype)
-        return embeddings.index_copy(0, places, values)
+        first, *deep = values.split(embeddings.shape[1], 1)
+        empty = torch.zeros_like(embeddings)
+        levels = [embeddings.index_copy(0, places, first), *(empty.index_copy(0, places, level) for level in deep)]
+        return torch.cat(levels, 1) if deep else levels[0]
 
     @contextmanager
     def precision(self) -> Iterator[None]:

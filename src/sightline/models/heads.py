@@ -114,12 +114,15 @@ class Critic:
     """Reads values from states."""
     model: Any | None = None
     """The critic's own model; None shares the policy's, whose states the value loss then shapes too."""
+    shared: frozenset[str] = frozenset()
+    """Names of those parameters of `model` that are the policy's too."""
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Trained parameters by name, apart from the policy's."""
         found = {f"critic.head.{name}": p for name, p in self.head.named_parameters()}
         if self.model is not None:
-            found |= {f"critic.model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
+            own = ((name, p) for name, p in self.model.named_parameters() if name not in self.shared)
+            found |= {f"critic.model.{name}": p for name, p in own if p.requires_grad}
         return found
 
 
@@ -133,6 +136,11 @@ def make_critic(model: Any, family: Family, *, separate: bool) -> Critic:
     weight = family.head(model).weight
     assert isinstance(weight, Tensor)
     head = ValueHead(weight.shape[1]).to(weight.device)
-    common: dict[int, Any] = {id(part): part for part in (family.tower(model), family.projector(model))}
+    outside = (family.tower(model), family.projector(model))
+    common: dict[int, Any] = {id(x): x for part in outside for x in (*part.modules(), *part.parameters())}
     common |= {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
-    return Critic(head=head, model=copy.deepcopy(model, common) if separate else None)
+    if not separate:
+        return Critic(head=head)
+    twin, policys = copy.deepcopy(model, common), dict(model.named_parameters())
+    shared = frozenset(name for name, parameter in twin.named_parameters() if parameter is policys[name])
+    return Critic(head=head, model=twin, shared=shared)

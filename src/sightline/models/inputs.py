@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image as Pillow
-from torch import Tensor
 
 from sightline.batch import ImageInput, PromptTokens
 from sightline.data.images import ImageStore
-from sightline.models.families import Family
+from sightline.models.families import Family, Look
 from sightline.records import Completion, Image, Prompt, RecordError
 
 
@@ -47,6 +46,20 @@ class PictureLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a picture takes in a prompt, without its pixels."""
+
+    text: str
+    """What stands for it in the prompt's text."""
+    num_tokens: int
+    """Soft tokens in it."""
+    grid: tuple[int, ...]
+    """How the family lays it out."""
+    sizes: tuple[tuple[int, int], tuple[int, int]]
+    """Width and height as stored, and of the frame that the model sees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """Turns prompts and answers into what a policy scores. One per model; holds no pixels."""
 
@@ -62,10 +75,8 @@ class Inputs:
     """Bounds on pictures."""
     settings_hash: str = field(init=False)
     """Hash of everything that decides how a picture becomes pixels."""
-    num_tokens: dict[str, int] = field(default_factory=dict, init=False)
-    """Placeholder tokens of each image that was seen, by key, so that a picture is opened only to be encoded."""
-    known_sizes: dict[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict, init=False)
-    """Sizes of each image whose sizes were asked for, by key."""
+    known: dict[str, "Known"] = field(default_factory=dict, init=False)
+    """What is kept of each image that was seen, by key, so that a picture is opened only to be encoded."""
 
     def __post_init__(self) -> None:
         """Hash the settings once."""
@@ -74,43 +85,51 @@ class Inputs:
         object.__setattr__(self, "settings_hash", found[:16])
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt as the text that the tokenizer reads, one placeholder per image."""
+        """The prompt as the chat template writes it, one marker per image."""
         messages = [{"role": m.role, "content": [self._part(prompt, p) for p in m.content]} for m in prompt.messages]
         return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def prompt(self, prompt: Prompt) -> PromptTokens:
         """The prompt as tokens, each image as many placeholders as it has features."""
-        images = tuple(self.image(image) for image in prompt.images)
-        text = self.render(prompt)
+        images = tuple(self.image(image, alone=len(prompt.images) == 1) for image in prompt.images)
         tokenizer = self.processor.tokenizer
-        special = tokenizer.bos_token is None or not text.startswith(tokenizer.bos_token)
-        ids = tokenizer(text, add_special_tokens=special).input_ids
-        image_id = self.processor.image_token_id
-        if ids.count(image_id) != len(images):
+        pieces = self.render(prompt).split(self.family.marker(tokenizer))
+        if len(pieces) - 1 != len(images):
             raise RecordError(
                 "prompt.messages",
-                f"the chat template made {ids.count(image_id)} placeholders of {len(images)} images",
+                f"the chat template made {len(pieces) - 1} placeholders of {len(images)} images",
                 "use a template that writes one placeholder per image",
             )
-        left = iter(images)
-        expanded = (t for token in ids for t in ((token,) if token != image_id else (token,) * next(left).num_tokens))
-        return PromptTokens(id=prompt.id, ids=tuple(expanded), images=images)
+        spelled = (self.known[image.key].text for image in images)
+        text = pieces[0] + "".join(part for pair in zip(spelled, pieces[1:], strict=True) for part in pair)
+        special = tokenizer.bos_token is None or not text.startswith(tokenizer.bos_token)
+        return PromptTokens(
+            id=prompt.id, ids=tuple(tokenizer(text, add_special_tokens=special).input_ids), images=images
+        )
 
-    def image(self, image: Image) -> ImageInput:
-        """The image by content, its pixels made on demand."""
-        load = self._loader(image)
-        key = f"{self.store.key(image)}-{self.settings_hash}"
-        if key not in self.num_tokens:
-            self.num_tokens[key] = self.family.num_image_tokens(self.processor, load())
-        return ImageInput(key=key, num_tokens=self.num_tokens[key], load=load)
+    def image(self, image: Image, *, alone: bool = True) -> ImageInput:
+        """The image by content, its pixels made on demand; some families read it otherwise when it is not alone."""
+        alone = alone or not self.family.company
+        key = f"{self.store.key(image)}-{self.settings_hash}{'' if alone else '-together'}"
+        load = self._loader(image, alone)
+        if key not in self.known:
+            look = load()
+            text = self.family.spell(self.processor, look)
+            ids = self.processor.tokenizer(text, add_special_tokens=False).input_ids
+            sizes = (self.store.size(image), look.size)
+            self.known[key] = Known(text=text, num_tokens=ids.count(self.soft_token), grid=look.grid, sizes=sizes)
+        known = self.known[key]
+        return ImageInput(key=key, num_tokens=known.num_tokens, load=lambda: load().pixels, grid=known.grid)
 
     def sizes(self, image: Image) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Width and height of the picture as stored, and as the model sees it."""
-        key = f"{self.store.key(image)}-{self.settings_hash}"
-        if key not in self.known_sizes:
-            pixels = self._loader(image)()
-            self.known_sizes[key] = (self.store.size(image), (int(pixels.shape[-1]), int(pixels.shape[-2])))
-        return self.known_sizes[key]
+        """Width and height of the picture as stored, and of the frame that the model sees."""
+        return self.known[self.image(image).key].sizes
+
+    @property
+    def soft_token(self) -> int:
+        """Id of the token whose places the features of images take."""
+        tokenizer = self.processor.tokenizer
+        return int(tokenizer.convert_tokens_to_ids(self.family.soft_token(tokenizer)))
 
     def answer(self, completion: Completion) -> tuple[int, ...]:
         """The answer's tokens: as sampled when they were kept, else of its text with the end of turn."""
@@ -120,7 +139,7 @@ class Inputs:
                 raise RecordError("completions", "an answer is empty", "remove the row or write what was answered")
             tokens = self.processor.tokenizer(completion.text, add_special_tokens=False).input_ids
             ids = (*tokens, self.end_of_turn)
-        if self.processor.image_token_id in ids:
+        if self.soft_token in ids:
             raise RecordError("completions", "an answer spells the image token", "remove it from the answer")
         return ids
 
@@ -133,16 +152,18 @@ class Inputs:
         """Characters of an answer's text after each of its tokens."""
         return [len(self.text(ids[: number + 1])) for number in range(len(ids))]
 
-    def _loader(self, image: Image) -> Callable[[], Tensor]:
-        return lambda: self.family.pixels(self.processor, self.limits.apply(self.store.open(image)))
+    def _loader(self, image: Image, alone: bool) -> Callable[[], Look]:
+        return lambda: self.family.look(self.processor, self.limits.apply(self.store.open(image)), alone)
 
     def _part(self, prompt: Prompt, part: str | Image) -> dict[str, str]:
         if isinstance(part, Image):
             return {"type": "image"}
-        if self.processor.image_token in part:
-            raise RecordError(
-                "prompt.messages",
-                f"the text of prompt {prompt.id!r} spells {self.processor.image_token!r}",
-                "put the image into the message's parts and remove the placeholder from the text",
-            )
+        tokenizer = self.processor.tokenizer
+        for media in (self.family.marker(tokenizer), self.family.soft_token(tokenizer)):
+            if media in part:
+                raise RecordError(
+                    "prompt.messages",
+                    f"the text of prompt {prompt.id!r} spells {media!r}",
+                    "put the image into the message's parts and remove the placeholder from the text",
+                )
         return {"type": "text", "text": part}

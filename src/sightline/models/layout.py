@@ -4,13 +4,15 @@ Owns where each token lies, what it may attend to, and which place predicts whic
 arithmetic: knows nothing of models. The last token of an answer is predicted but never read, so it is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sightline.batch import Batch
+from sightline.batch import Batch, PromptTokens
+
+PerPrompt = Callable[[PromptTokens], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,12 @@ class Layout:
     tokens: Tensor
     """[L] token ids."""
     positions: Tensor
-    """[L] position of each token in its own conversation: answers restart behind their prompt."""
+    """[L] position of each token in its own conversation: answers restart behind their prompt. [axes, L] where a
+    family counts along several axes."""
+    next_position: Tensor
+    """[P] position of the first token behind each prompt, the same along all axes."""
+    joined: Tensor | None
+    """[L] number of the block of prompt tokens that see each other both ways, -1 outside; None where all is causal."""
     prompts: Rows
     """All prompts."""
     answers: tuple[Rows, ...]
@@ -58,6 +65,8 @@ class Layout:
         return Layout(
             tokens=self.tokens.to(device),
             positions=self.positions.to(device),
+            next_position=self.next_position.to(device),
+            joined=None if self.joined is None else self.joined.to(device),
             prompts=self.prompts.to(device),
             answers=tuple(rows.to(device) for rows in self.answers),
             predicting=self.predicting.to(device),
@@ -66,10 +75,17 @@ class Layout:
         )
 
 
-def pack(batch: Batch, *, image_token: int) -> Layout:
-    """The packed layout of a batch; raises when a prompt's placeholders do not match its images."""
+def pack(
+    batch: Batch, *, image_token: int, positions: PerPrompt | None = None, joined: PerPrompt | None = None
+) -> Layout:
+    """The packed layout of a batch; raises when a prompt's placeholders do not match its images.
+
+    `positions` and `joined` say of a prompt what the layout then says of all; without them positions count tokens from
+    zero, and attention is causal. Answers continue behind the largest position of their prompt.
+    """
     prompt_rows, answer_rows = _token_rows(batch)
     starts, answer_starts = _starts(batch, prompt_rows, answer_rows)
+    images = tuple(_image_places(batch, starts, image_token))
     prompts = _rows(starts, [len(row) for row in prompt_rows], torch.arange(len(starts)))
     read = torch.as_tensor([len(row) for row in answer_rows], dtype=torch.long)
     begins = torch.as_tensor(answer_starts, dtype=torch.long)
@@ -79,26 +95,26 @@ def pack(batch: Batch, *, image_token: int) -> Layout:
     tokens = torch.empty(int(prompt_lengths.sum() + read.sum()), dtype=torch.long)
     for start, row in zip((*starts, *answer_starts), (*prompt_rows, *answer_rows), strict=True):
         tokens[start : start + len(row)] = torch.as_tensor(row, dtype=torch.long)
-    positions, gather, num_cells = torch.empty_like(tokens), torch.empty_like(tokens), 0
-    for rows, offset in (
-        (prompts, torch.zeros(len(starts), dtype=torch.long)),
-        *((r, prompt_lengths[r.prompt]) for r in answers),
-    ):
+    gather, num_cells = torch.empty_like(tokens), 0
+    for rows in (prompts, *answers):
         real = rows.places[rows.mask]
-        positions[real] = (offset[:, None] + torch.arange(rows.places.shape[1]))[rows.mask]
         gather[real] = (num_cells + torch.arange(rows.places.numel()).view_as(rows.places))[rows.mask]
         num_cells += rows.places.numel()
+    given = [torch.arange(len(p.ids)) if positions is None else positions(p) for p in batch.prompts]
+    behind_prompts = torch.as_tensor([int(found.max()) + 1 for found in given], dtype=torch.long)
     last = (torch.as_tensor(starts, dtype=torch.long) + prompt_lengths - 1)[batch.group]
     behind = begins[:, None] + torch.arange(max(0, batch.tokens.shape[1] - 1))
     behind = torch.where(torch.arange(behind.shape[1])[None] < read[:, None], behind, 0)
     return Layout(
         tokens=tokens,
-        positions=positions,
+        positions=_positions(given, behind_prompts, answers, starts, tokens),
+        next_position=behind_prompts,
+        joined=None if joined is None else _joined([joined(p) for p in batch.prompts], starts, tokens),
         prompts=prompts,
         answers=answers,
         predicting=torch.cat([last[:, None], behind], 1)[:, : batch.tokens.shape[1]],
         gather=gather,
-        images=tuple(_image_places(batch, starts, image_token)),
+        images=images,
     )
 
 
@@ -132,6 +148,27 @@ def _rows(starts: Sequence[int], lengths: Sequence[int], prompt: Tensor) -> Rows
     mask = steps[None, :] < torch.as_tensor(lengths, dtype=torch.long)[:, None]
     places = torch.as_tensor(starts, dtype=torch.long)[:, None] + steps
     return Rows(places=torch.where(mask, places, 0), mask=mask, prompt=prompt)
+
+
+def _positions(
+    prompts: Sequence[Tensor], behind: Tensor, answers: Sequence[Rows], starts: Sequence[int], tokens: Tensor
+) -> Tensor:
+    """[L] or [axes, L]: what is given of the prompts, and of each answer the count on from there."""
+    found = tokens.new_empty(*(prompts[0].shape[:-1] if prompts else ()), len(tokens))
+    for start, given in zip(starts, prompts, strict=True):
+        found[..., start : start + given.shape[-1]] = given
+    for rows in answers:
+        counted = behind[rows.prompt][:, None] + torch.arange(rows.places.shape[1])
+        found[..., rows.places[rows.mask]] = counted[rows.mask]
+    return found
+
+
+def _joined(prompts: Sequence[Tensor], starts: Sequence[int], tokens: Tensor) -> Tensor:
+    """[L] block of each prompt token, counted in each prompt apart; no answer token is in any."""
+    found = torch.full_like(tokens, -1)
+    for start, given in zip(starts, prompts, strict=True):
+        found[start : start + len(given)] = given
+    return found
 
 
 def _halves(longest: int) -> list[float]:

@@ -6,7 +6,7 @@ not supported is refused in a second.
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from sightline.models.attention import attention_again
 from sightline.models.families import Family, family_of
+from sightline.models.processor import load_processor
+from sightline.models.refusals import refuse_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -48,11 +50,19 @@ class Loaded:
 
     @property
     def end_of_turn(self) -> int:
-        """Token that ends an answer: the model's end of sequence."""
+        """Token that ends an answer: of the model's end tokens the one that the chat template writes behind it."""
         ids = self.model.generation_config.eos_token_id
         if ids is None:
             return int(self.processor.tokenizer.eos_token_id)
-        return int(ids[0] if isinstance(ids, list) else ids)
+        if not isinstance(ids, list):
+            return int(ids)
+        return int(next((token for token in self._behind_answer() if token in ids), ids[0]))
+
+    def _behind_answer(self) -> list[int]:
+        """Tokens that the chat template writes behind an answer."""
+        turns = [{"role": role, "content": [{"type": "text", "text": "1"}]} for role in ("user", "assistant")]
+        rendered = self.processor.apply_chat_template(turns, tokenize=False)
+        return self.processor.tokenizer(rendered.rpartition("1")[2], add_special_tokens=False).input_ids
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Trained parameters by name."""
@@ -67,10 +77,9 @@ def load_model(
     where = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(path, **where)
+        refuse_model(config)
         family = family_of(config.model_type)
-        _refuse_dropout(config.to_dict())
-        _refuse_windows(config.get_text_config().to_dict())
-        processor = AutoProcessor.from_pretrained(path, **where)
+        processor = load_processor(path, **where)
         model = AutoModelForImageTextToText.from_pretrained(
             path, dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True, **where
         )
@@ -172,30 +181,6 @@ def _add_adapters(loaded: Loaded, *, rank: int, alpha: float, targets: str | Seq
         wrapped = get_peft_model(loaded.model, config, autocast_adapter_dtype=True)
     assert isinstance(wrapped, PeftModel)
     return wrapped
-
-
-def _refuse_dropout(values: Mapping[Any, Any]) -> None:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            _refuse_dropout(value)
-        elif "dropout" in str(name) and isinstance(value, (int, float)) and value > 0:
-            raise ValueError(
-                f"the model's config sets {name} to {value}: with dropout the shared prompt and the plain forward "
-                "draw different masks and cannot be held to each other; set it to 0 in the model's config.json"
-            )
-
-
-def _refuse_windows(text: Mapping[Any, Any]) -> None:
-    """Layers that do not see the whole past (windows, recurrence, sinks) are not covered by the packed forward."""
-    kinds = text.get("layer_types")
-    if kinds is None:
-        kinds = ["sliding_attention"] if text.get("sliding_window") is not None else []
-    odd = sorted({kind for kind in kinds if kind != "full_attention"})
-    if odd:
-        raise ValueError(
-            f"the language model has layers of type {odd[0]!r}, which the shared-prompt forward does not "
-            "cover; it would be wrong on long prompts without a word, so such models are refused"
-        )
 
 
 def _first_line(error: BaseException) -> str:

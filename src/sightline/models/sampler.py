@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sightline.batch import PromptTokens, make_batch
-from sightline.models.attention import softmax_rows
+from sightline.models.attention import Windows, prompt_mask, softmax_rows, window_of
 from sightline.models.forward import Policy
 from sightline.models.layout import Layout
 
@@ -74,6 +74,8 @@ class _Cache:
     """Most tokens of an answer."""
     group_size: int
     """G."""
+    windows: Windows
+    """Of each layer how many tokens it sees; empty where every layer sees all."""
     now: int = 0
     """Tokens of each answer that are in the cache."""
     prompt: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -84,6 +86,15 @@ class _Cache:
     """[P, longest prompt] True where padded."""
     padded: bool = False
     """Whether any place is."""
+
+    def unseen(self, window: int | None) -> Tensor | None:
+        """[P, longest prompt] what the current token does not see of its prompt; None where it sees all."""
+        assert self.hidden is not None
+        if window is None:
+            return self.hidden if self.padded else None
+        steps = torch.arange(self.hidden.shape[1], device=self.hidden.device)
+        back = (~self.hidden).sum(1, keepdim=True) + self.now - steps
+        return self.hidden | (back >= window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +107,8 @@ class _PrefillPlan:
         layout = self.cache.layout
         asked, kept_key, kept_value = (x[layout.prompts.places] for x in (query, key, value))
         self.cache.prompt[layer] = (kept_key.transpose(1, 2), kept_value.transpose(1, 2))
-        return softmax_rows(asked, kept_key, kept_value, None, scaling).flatten(0, 1)[layout.gather]
+        mask = prompt_mask(layout, window_of(self.cache.windows, layer))
+        return softmax_rows(asked, kept_key, kept_value, mask, scaling).flatten(0, 1)[layout.gather]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +118,19 @@ class _DecodePlan:
     cache: _Cache
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-        cache = self.cache
+        cache, window = self.cache, window_of(self.cache.windows, layer)
         prompt_key, prompt_value = cache.prompt[layer]
         num_prompts, heads, longest, width = prompt_key.shape
         size, repeat = cache.group_size, query.shape[1] // heads
         own_key, own_value = self._append(layer, key, value, (num_prompts, heads, size, cache.max_tokens, width))
+        if window is not None:
+            own_key, own_value = own_key[:, -window:], own_value[:, -window:]
         asked = query.view(num_prompts, size, heads, repeat, width) * (width**-0.5 if scaling is None else scaling)
         asked = asked.transpose(1, 2).reshape(num_prompts * heads, size * repeat, width)
         to_prompt = torch.bmm(asked, prompt_key.flatten(0, 1).transpose(1, 2))
-        if cache.padded:
-            assert cache.hidden is not None
-            to_prompt.masked_fill_(cache.hidden.repeat_interleave(heads, 0)[:, None], MASKED)
+        unseen = cache.unseen(window)
+        if unseen is not None:
+            to_prompt.masked_fill_(unseen.repeat_interleave(heads, 0)[:, None], MASKED)
         to_own = torch.bmm(asked.view(-1, repeat, width), own_key.transpose(1, 2)).view(*to_prompt.shape[:2], -1)
         weights = torch.cat([to_prompt, to_own], -1).float().softmax(-1).to(query.dtype)
         on_own = torch.bmm(weights[..., longest:].reshape(len(own_key), repeat, -1), own_value)
@@ -192,7 +206,6 @@ class _Draws:
         self.end_of_turn = end_of_turn
         self.text = text
         self.rows = torch.arange(len(prompts) * num).view(len(prompts), num)
-        self.prompt_lengths = torch.as_tensor([len(prompt.ids) for prompt in prompts])
         self.tokens = torch.zeros(len(prompts) * num, params.max_tokens, dtype=torch.long)
         self.logprobs = torch.zeros(len(prompts) * num, params.max_tokens)
         self.lengths = torch.zeros(len(prompts) * num, dtype=torch.long)
@@ -256,7 +269,7 @@ def _prefill(policy: Policy, prompts: Sequence[PromptTokens], *, num: int, max_t
     """Cache of the prompts, and the hidden state behind each prompt [P, width]."""
     batch = make_batch(prompts, [[] for _ in prompts])
     layout = policy.lay_out(batch)
-    cache = _Cache(layout, max_tokens, num)
+    cache = _Cache(layout, max_tokens, num, policy.windows)
     states = policy.run(policy.embed(layout, batch), layout.positions, _PrefillPlan(cache))
     cache.hidden = ~layout.prompts.mask
     cache.padded = bool(cache.hidden.any())
@@ -275,7 +288,8 @@ def _decode(policy: Policy, cache: _Cache, states: Tensor, draws: _Draws) -> lis
             break
         rows, prompts, token = _leave(cache, draws, rows, prompts, token.view(rows.shape))
         table = policy.family.language_model(policy.model).get_input_embeddings()  # type: ignore[operator]
-        positions = (draws.prompt_lengths[prompts] + now)[:, None].expand(rows.shape).flatten()
+        behind = cache.layout.next_position[prompts.to(cache.layout.next_position.device)] + now
+        positions = behind[:, None].expand(rows.shape).flatten()
         states = policy.run(table(token.flatten()), positions, plan).view(*rows.shape, -1)
         cache.now += 1
     return _collect(draws, num)

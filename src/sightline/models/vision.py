@@ -39,7 +39,7 @@ class Vision:
         return not any(p.requires_grad for part in parts for p in part.parameters())
 
     def features(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
-        """Features of the distinct images by key, each [tokens, width]."""
+        """Features of the distinct images by key, each [tokens, width], wider where the family has deep ones."""
         if self._step is not None:
             return {image.key: self._step[image.key][1] for image in images}
         if self.frozen:
@@ -91,7 +91,8 @@ class Vision:
         dtype = next(self._family.tower(self._model).parameters()).dtype
         for start in range(0, len(waiting), at_once):
             part = waiting[start : start + at_once]
-            features = self._family.encode(self._model, [image.load().to(device, dtype) for image in part])
+            pixels = [image.load().to(device, dtype) for image in part]
+            features = self._family.encode(self._model, pixels, [image.grid for image in part])
             for image, feature in zip(part, features, strict=True):
                 _check_count(image, feature)
                 found[image.key] = feature
