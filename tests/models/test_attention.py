@@ -55,6 +55,20 @@ def test_both_ways_of_attending_equal_torch_with_their_gradients(
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("block", [1, 2, 5])
+def test_causal_rows_in_blocks_equal_torch_with_their_gradients(block: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attention, "CAUSAL_BLOCK", block)
+    inputs = rows(num=2, asked=5, seen=5, heads=4, kv_heads=2)
+    found, wanted = attention.softmax_rows(*inputs, None, None), fused(*inputs, None, None)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    for mine, theirs in zip(
+        torch.autograd.grad(found.square().sum(), inputs),
+        torch.autograd.grad(wanted.square().sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("num_answers", [1, 3])
 def test_the_tree_equals_one_dense_mask_over_the_whole_sequence(num_answers: int):
     layout = pack(ragged_batch(num_answers=num_answers), image_token=tiny_processor().image_token_id)
