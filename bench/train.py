@@ -24,7 +24,8 @@ import transformers
 
 from bench.contenders import Contender, Scene, flat_gradient, our_step, plain_step, set_the_scene
 from bench.memory import peak_mib
-from bench.operations import floor, flop, ours, peer, twin
+from bench.operations import Product, floor, flop, ours, peer, twin
+from bench.products import product_seconds
 from bench.shapes import Workload
 from bench.workloads import SETS
 from sightline.models.attention import tree_rectangles
@@ -32,6 +33,7 @@ from sightline.models.forward import Policy
 
 RESULTS = Path(__file__).parent / "results"
 TWIN = "plain twin"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def main() -> None:
@@ -62,6 +64,7 @@ def measure(workload: Workload, asked: argparse.Namespace) -> list[dict[str, Any
     losses, gradients = agreement(scene, contenders)
     seconds = in_turns(contenders, rounds=asked.rounds, device=asked.device)
     counted = operations(scene)
+    alone = product_seconds(our_products(scene), dtype=DTYPES[asked.dtype], device=asked.device)
     fixed = {
         "workload": workload.name,
         "dtype": asked.dtype,
@@ -75,6 +78,8 @@ def measure(workload: Workload, asked: argparse.Namespace) -> list[dict[str, Any
         "ours_gflop": counted["sightline"],
         "floor_gflop": counted["floor"],
         "ours_peak_mib": peaks.get("sightline"),
+        "products_seconds": alone,
+        "rate_over_products": alone / statistics.median(seconds["sightline"]),
         **shares(scene),
     }
     rows = []
@@ -146,14 +151,19 @@ def timed(run: Callable[[], Any], device: str) -> float:
 def operations(scene: Scene) -> dict[str, float]:
     """Counted operations of each, in 10^9."""
     text, tower, work = scene.shape.text, scene.shape.tower, scene.workload.work
-    layout = Policy(scene.loaded.model, scene.loaded.family).lay_out(scene.batches[0])
     found = {
-        "sightline": flop(ours(text, tower, work, tree_rectangles(layout))),
+        "sightline": flop(our_products(scene)),
         TWIN: flop(twin(text, tower, work)),
         "peer": flop(peer(text, tower, work, everywhere=scene.device == "cpu")),
         "floor": floor(text, tower, work),
     }
     return {name: count / 1e9 for name, count in found.items()}
+
+
+def our_products(scene: Scene) -> list[Product]:
+    """All matrix products of our step."""
+    layout = Policy(scene.loaded.model, scene.loaded.family).lay_out(scene.batches[0])
+    return ours(scene.shape.text, scene.shape.tower, scene.workload.work, tree_rectangles(layout))
 
 
 def shares(scene: Scene) -> dict[str, float]:
@@ -206,6 +216,7 @@ def say(row: Mapping[str, Any]) -> None:
     over, counted = row["ours_gflop"] / row["floor_gflop"], row["peer_gflop"] / row["ours_gflop"]
     rate = row["ratio"] / counted
     print(f"  operations: {over:.3f} of the floor, {counted:.2f} times fewer; time over operations {rate:.2f}")
+    print(f"  rate: {row['rate_over_products']:.0%} of that of its matrix products alone")
     if row["ours_peak_mib"] and row["peer_peak_mib"]:
         bound = f" (at most {row['most_memory']})" if row["most_memory"] else ""
         share = row["ours_peak_mib"] / row["peer_peak_mib"]

@@ -41,14 +41,14 @@ class TreePlan:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """See AttentionPlan."""
         prompts = self.layout.prompts
-        prompt_key, prompt_value = key[prompts.places], value[prompts.places]
-        rows = [softmax_rows(query[prompts.places], prompt_key, prompt_value, None, scaling).flatten(0, 1)]
+        prompt_key, prompt_value = _laid_out(key, prompts), _laid_out(value, prompts)
+        rows = [softmax_rows(_laid_out(query, prompts), prompt_key, prompt_value, None, scaling).flatten(0, 1)]
         for answers in self.layout.answers:
-            seen_key = torch.cat([prompt_key[answers.prompt], key[answers.places]], 1)
-            seen_value = torch.cat([prompt_value[answers.prompt], value[answers.places]], 1)
+            seen_key = torch.cat([prompt_key.index_select(0, answers.prompt), _laid_out(key, answers)], 1)
+            seen_value = torch.cat([prompt_value.index_select(0, answers.prompt), _laid_out(value, answers)], 1)
             mask = _answer_mask(prompts, answers)
-            rows.append(softmax_rows(query[answers.places], seen_key, seen_value, mask, scaling).flatten(0, 1))
-        return torch.cat(rows)[self.layout.gather]
+            rows.append(softmax_rows(_laid_out(query, answers), seen_key, seen_value, mask, scaling).flatten(0, 1))
+        return torch.cat(rows).index_select(0, self.layout.gather)
 
 
 def tree_rectangles(layout: Layout) -> list[tuple[int, int, int]]:
@@ -154,6 +154,11 @@ def _causal_blocks(length: int) -> list[tuple[int, int]]:
     number = -(-length // CAUSAL_BLOCK)
     edges = [length * i // number for i in range(number + 1)] if number else [0, 0]
     return list(pairwise(edges))
+
+
+def _laid_out(packed: Tensor, rows: Rows) -> Tensor:
+    """[rows, longest, ...] of [L, ...]; selecting whole rows is many times faster backward than indexing."""
+    return packed.index_select(0, rows.places.flatten()).unflatten(0, rows.places.shape)
 
 
 def _answer_mask(prompts: Rows, answers: Rows) -> Tensor:
