@@ -55,8 +55,15 @@ endif
 	$(BENCH_PIP) -c constraints.txt -c bench/constraints.txt -e . trl
 	@touch $@
 
-bench: $(BENCH_READY) ## learning steps side by side with TRL, in an environment of its own (ARGS="--set more")
+bench: $(BENCH_READY) ## learning steps side by side with TRL, in an environment of its own (ARGS="--set more" chooses)
+ifdef ARGS
 	$(BENCH)/python -W ignore -m bench.train $(ARGS)
+else
+	$(BENCH)/python -W ignore -m bench.train
+	$(BENCH)/python -W ignore -m bench.train --dtype bfloat16 --only grpo --no-peaks
+	$(BENCH)/python -W ignore -m bench.train --set more --no-peaks
+	$(BENCH)/python -W ignore -m bench.train --set qwen2.5-vl-tiny --no-peaks
+endif
 
 parity: $(BENCH_READY) ## 20 steps of TRL's DPO and GRPO and of ours: the losses must agree
 	$(BENCH)/python -W ignore -m bench.parity --json bench/results/parity.json

@@ -19,6 +19,7 @@ from sightline.models.layout import Layout, Rows
 
 PLANNED = "sightline_plan"
 WRITTEN_OUT_ELEMENTS = 2**25
+WRITTEN_OUT_DTYPES = (torch.bfloat16, torch.float16)
 CAUSAL_BLOCK = 128
 """Queries of a causal row that are worked on together; keys behind the last of them are left out."""
 
@@ -108,7 +109,8 @@ def _attend_by_plan(
 def softmax_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
     """Rows of [batch, tokens, heads, width]; without a mask each token sees itself and what came before."""
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    if query.device.type == "cpu" and query.shape[:3].numel() * key.shape[2] <= WRITTEN_OUT_ELEMENTS:
+    small = query.shape[:3].numel() * key.shape[2] <= WRITTEN_OUT_ELEMENTS
+    if query.device.type == "cpu" and query.dtype in WRITTEN_OUT_DTYPES and small:
         return _written_out(query, key, value, mask, scaling).transpose(1, 2)
     out = scaled_dot_product_attention(
         query,
@@ -125,7 +127,8 @@ def softmax_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
 def _written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
     """Attention as two matrix products with a softmax in float32 between; causal rows in blocks of queries.
 
-    On CPU the fused kernel's backward pass is three to ten times slower than this (bf16, 32 wide heads, 70 keys).
+    On CPU in bfloat16 the fused kernel's backward pass is up to ten times slower than this (docs/log.md); in float32
+    it is the faster one.
     """
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     if mask is not None:

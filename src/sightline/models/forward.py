@@ -48,7 +48,8 @@ class Policy:
         self.autocast = autocast
         self.critic = critic
         self.rating = rating
-        self._temperature = temperature
+        self.temperature = temperature
+        """Log-probabilities are those of logits divided by this."""
         banned = torch.zeros(family.head(model).weight.shape[0], dtype=torch.bool)  # type: ignore[union-attr]
         banned[list(family.media_tokens(model.config))] = True
         self._banned = banned
@@ -115,7 +116,7 @@ class Policy:
         return Policy(
             self.model,
             self.family,
-            temperature=self._temperature,
+            temperature=self.temperature,
             keep_feature_bytes=0,
             critic=self.critic,
             rating=self.rating,
@@ -170,7 +171,7 @@ class Policy:
         if want & {"logprobs", "entropy"}:
             targets = batch.tokens[batch.mask].to(states.device)
             head, banned = self.family.head(self.model), self._banned.to(states.device)
-            read, entropies = read_tokens(states, head, targets, banned, self._temperature, "entropy" in want)
+            read, entropies = read_tokens(states, head, targets, banned, self.temperature, "entropy" in want)
             logprobs = _spread(read, batch.mask)
             entropy = None if entropies is None else _spread(entropies, batch.mask)
         return Scores(
@@ -195,7 +196,7 @@ class Policy:
         if self.rating is None or self.rating.with_likelihood:
             targets = batch.tokens[_whole(batch)].to(device)
             head, banned = self.family.head(self.model), self._banned.to(device)
-            logprobs, _ = read_tokens(states, head, targets, banned, self._temperature, False)
+            logprobs, _ = read_tokens(states, head, targets, banned, self.temperature, False)
             summed = torch.zeros(len(sizes), device=device).index_add(0, row, logprobs)
             likelihood = torch.stack([summed / SUMMED_OVER, summed / sizes], 1)
         return found, likelihood
