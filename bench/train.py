@@ -29,6 +29,7 @@ from bench.products import product_seconds
 from bench.shapes import Workload
 from bench.workloads import SETS
 from sightline.models.attention import tree_rectangles
+from sightline.models.families import family_of
 from sightline.models.forward import Policy
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,6 +59,7 @@ def main() -> None:
 
 def measure(workload: Workload, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of one workload, one for each other contender."""
+    family_of(workload.shape.config().model_type)  # refuse before anything is built
     peaks = {name: peak_apart(workload, name, asked) for name in makers()} if asked.peaks else {}
     scene = set_the_scene(workload, device=asked.device, dtype=asked.dtype)
     contenders = {name: make(scene) for name, make in makers().items()}
