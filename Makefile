@@ -7,13 +7,16 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+BENCH := .venv-bench/bin
+BENCH_READY := .venv-bench/.ready
+BENCH_PIP := $(BENCH)/python -m pip --disable-pip-version-check install --quiet
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 # Idle OpenMP threads sleep instead of spinning: on few cores that is worth more than any other setting.
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check clean
+.PHONY: help setup demo test test-slow check bench parity clean
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,6 +46,27 @@ check: $(READY) ## lint, format, types, floors, docs
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest tests/guards -q -p no:randomly
+
+$(BENCH_READY): pyproject.toml constraints.txt bench/constraints.txt
+	test -x $(BENCH)/python || $(PYTHON) -m venv .venv-bench
+ifeq ($(TORCH_INDEX),cpu)
+	$(BENCH_PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu $(TORCH)
+endif
+	$(BENCH_PIP) -c constraints.txt -c bench/constraints.txt -e . trl
+	@touch $@
+
+bench: $(BENCH_READY) ## learning steps side by side with TRL, in an environment of its own (ARGS="--set more" chooses)
+ifdef ARGS
+	$(BENCH)/python -W ignore -m bench.train $(ARGS)
+else
+	$(BENCH)/python -W ignore -m bench.train
+	$(BENCH)/python -W ignore -m bench.train --dtype bfloat16 --only grpo --no-peaks
+	$(BENCH)/python -W ignore -m bench.train --set more --no-peaks
+	$(BENCH)/python -W ignore -m bench.train --set qwen2.5-vl-tiny --no-peaks
+endif
+
+parity: $(BENCH_READY) ## 20 steps of TRL's DPO and GRPO and of ours: the losses must agree
+	$(BENCH)/python -W ignore -m bench.parity --json bench/results/parity.json
 
 clean: ## remove caches and builds; .venv and runs stay
 	rm -rf dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

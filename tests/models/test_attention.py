@@ -35,8 +35,7 @@ def fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scalin
 def test_both_ways_of_attending_equal_torch_with_their_gradients(
     heads: int, kv_heads: int, scaling: float | None, written_out: bool, masked: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    if not written_out:
-        monkeypatch.setattr(attention, "WRITTEN_OUT_ELEMENTS", 0)
+    monkeypatch.setattr(attention, "WRITTEN_OUT_DTYPES", (torch.float32,) if written_out else ())
     asked, seen = (3, 7) if masked else (5, 5)
     inputs = rows(num=2, asked=asked, seen=seen, heads=heads, kv_heads=kv_heads)
     mask = None
@@ -50,6 +49,21 @@ def test_both_ways_of_attending_equal_torch_with_their_gradients(
     for mine, theirs in zip(
         torch.autograd.grad((found * weights).sum(), inputs),
         torch.autograd.grad((wanted * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 2, 5])
+def test_causal_rows_in_blocks_equal_torch_with_their_gradients(block: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attention, "WRITTEN_OUT_DTYPES", (torch.float32,))
+    monkeypatch.setattr(attention, "CAUSAL_BLOCK", block)
+    inputs = rows(num=2, asked=5, seen=5, heads=4, kv_heads=2)
+    found, wanted = attention.softmax_rows(*inputs, None, None), fused(*inputs, None, None)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    for mine, theirs in zip(
+        torch.autograd.grad(found.square().sum(), inputs),
+        torch.autograd.grad(wanted.square().sum(), inputs),
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)

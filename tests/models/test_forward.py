@@ -82,7 +82,7 @@ def test_logits_in_chunks_are_the_same_logits(monkeypatch: pytest.MonkeyPatch):
     assert parts.entropy is not None
     assert whole.entropy is not None
     torch.testing.assert_close(parts.logprobs, whole.logprobs, atol=1e-6, rtol=0)
-    torch.testing.assert_close(parts.entropy, whole.entropy, atol=1e-6, rtol=0)
+    torch.testing.assert_close(parts.entropy, whole.entropy, atol=1e-6, rtol=5e-7)
     hold_together(loaded, batch)
 
 
@@ -136,7 +136,7 @@ def test_fast_equals_plain_in_every_setting(
 ):
     train, options = TRAINED[trained]
     for seed, temperature, written_out in ((0, 1.0, True), (1, 0.7, False)):
-        monkeypatch.setattr(attention, "WRITTEN_OUT_ELEMENTS", 2**25 if written_out else 0)
+        monkeypatch.setattr(attention, "WRITTEN_OUT_DTYPES", (torch.float32,) if written_out else ())
         loaded = tiny_trained(train, kind=kind, seed=seed, **options)
         if checkpointing:
             use_checkpointing(loaded)

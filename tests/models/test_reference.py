@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from sightline.batch import Batch, make_batch
+from sightline.batch import Batch, ImageInput, make_batch
 from sightline.models import reference
 from sightline.models.load import Loaded, choose_trained
 from sightline.models.reference import KeptLogprobs, adapter_off, frozen_copy
@@ -156,3 +157,30 @@ def test_a_kill_while_keeping_leaves_only_whole_segments(batch: Batch, tmp_path:
     (tmp_path / "segment-0123.partial").write_bytes(b"torn")
     kept = KeptLogprobs(tmp_path, tiny_policy(loaded), loaded)
     assert kept.keep([batch]) == batch.num_answers
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_frozen_towers_features_serve_policy_and_copy(trained: bool):
+    loaded, batch = tiny_trained("full", train_tower=trained, train_projector=trained), ragged_batch()
+    policy = tiny_policy(loaded)
+    score = frozen_copy(policy, loaded)
+    wanted = policy.score(batch).logprobs.detach()
+    loads: list[str] = []
+    torch.testing.assert_close(score(noting_loads(batch, loads)), wanted, atol=1e-6, rtol=0)
+    assert bool(loads) == trained
+
+
+def test_a_copy_scores_at_the_policys_temperature():
+    loaded, batch = tiny_trained("full"), ragged_batch()
+    policy = tiny_policy(loaded, temperature=0.7)
+    torch.testing.assert_close(frozen_copy(policy, loaded)(batch), policy.score(batch).logprobs.detach())
+
+
+def noting_loads(batch: Batch, loads: list[str]) -> Batch:
+    """The batch with pictures that note when somebody opens them."""
+
+    def noted(image: ImageInput) -> ImageInput:
+        return replace(image, load=lambda: loads.append(image.key) or image.load())
+
+    prompts = [replace(prompt, images=tuple(map(noted, prompt.images))) for prompt in batch.prompts]
+    return replace(batch, prompts=tuple(prompts))

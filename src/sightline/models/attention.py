@@ -8,6 +8,7 @@ prompt that see each other both ways come with the layout, windows of a layer wi
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +20,9 @@ from sightline.models.layout import Layout, Rows
 
 PLANNED = "sightline_plan"
 WRITTEN_OUT_ELEMENTS = 2**25
+WRITTEN_OUT_DTYPES = (torch.bfloat16, torch.float16)
+CAUSAL_BLOCK = 128
+"""Queries of a causal row that are worked on together; keys behind the last of them are left out."""
 Windows = tuple[int | None, ...]
 
 
@@ -42,15 +46,25 @@ class TreePlan:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """See AttentionPlan."""
         prompts, window = self.layout.prompts, window_of(self.windows, layer)
-        prompt_key, prompt_value = key[prompts.places], value[prompts.places]
-        prompt_query, mask = query[prompts.places], prompt_mask(self.layout, window)
+        prompt_key, prompt_value = _laid_out(key, prompts), _laid_out(value, prompts)
+        prompt_query, mask = _laid_out(query, prompts), prompt_mask(self.layout, window)
         rows = [softmax_rows(prompt_query, prompt_key, prompt_value, mask, scaling).flatten(0, 1)]
         for answers in self.layout.answers:
-            seen_key = torch.cat([prompt_key[answers.prompt], key[answers.places]], 1)
-            seen_value = torch.cat([prompt_value[answers.prompt], value[answers.places]], 1)
+            seen_key = torch.cat([prompt_key.index_select(0, answers.prompt), _laid_out(key, answers)], 1)
+            seen_value = torch.cat([prompt_value.index_select(0, answers.prompt), _laid_out(value, answers)], 1)
             mask = _answer_mask(prompts, answers, window)
-            rows.append(softmax_rows(query[answers.places], seen_key, seen_value, mask, scaling).flatten(0, 1))
-        return torch.cat(rows)[self.layout.gather]
+            rows.append(softmax_rows(_laid_out(query, answers), seen_key, seen_value, mask, scaling).flatten(0, 1))
+        return torch.cat(rows).index_select(0, self.layout.gather)
+
+
+def tree_rectangles(layout: Layout) -> list[tuple[int, int, int]]:
+    """(rows, queries, keys) of every product that a TreePlan of plainly causal prompts forms on CPU, for counting."""
+    number, longest = layout.prompts.places.shape
+    found = [(number, end - start, end) for start, end in _causal_blocks(longest)]
+    for answers in layout.answers:
+        rows, tokens = answers.places.shape
+        found.append((rows, tokens, longest + tokens))
+    return found
 
 
 def windows_of(text: PreTrainedConfig) -> Windows:
@@ -136,7 +150,8 @@ def _attend_by_plan(
 def softmax_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
     """Rows of [batch, tokens, heads, width]; without a mask each token sees itself and what came before."""
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    if query.device.type == "cpu" and query.shape[:3].numel() * key.shape[2] <= WRITTEN_OUT_ELEMENTS:
+    small = query.shape[:3].numel() * key.shape[2] <= WRITTEN_OUT_ELEMENTS
+    if query.device.type == "cpu" and query.dtype in WRITTEN_OUT_DTYPES and small:
         return _written_out(query, key, value, mask, scaling).transpose(1, 2)
     out = scaled_dot_product_attention(
         query,
@@ -151,18 +166,43 @@ def softmax_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
 
 
 def _written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
-    """Attention as two matrix products with a softmax in float32 between.
+    """Attention as two matrix products with a softmax in float32 between; causal rows in blocks of queries.
 
-    On CPU the fused kernel's backward pass is three to ten times slower than this (bf16, 32 wide heads, 70 keys).
+    On CPU in bfloat16 the fused kernel's backward pass is up to ten times slower than this (docs/log.md); in float32
+    it is the faster one.
     """
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if mask is not None:
+        return _products(query, key, value, mask)
+    length = query.shape[2]
+    causal = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()[None, None]
+    return torch.cat(
+        [
+            _products(query[:, :, i:j], key[:, :, :j], value[:, :, :j], causal[..., i:j, :j])
+            for i, j in _causal_blocks(length)
+        ],
+        2,
+    )
+
+
+def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     num, heads, length, width = query.shape
     kv_heads, num_keys = key.shape[1], key.shape[2]
-    if mask is None:
-        mask = torch.ones(length, num_keys, dtype=torch.bool, device=query.device).tril()[None, None]
-    asked = (query * (width**-0.5 if scaling is None else scaling)).reshape(num, kv_heads, -1, width)
-    scores = (asked @ key.transpose(-1, -2)).view(num, kv_heads, -1, length, num_keys).float()
-    weights = scores.masked_fill(~mask[:, :, None], float("-inf")).softmax(-1).to(value.dtype)
+    scores = (query.reshape(num, kv_heads, -1, width) @ key.transpose(-1, -2)).view(num, kv_heads, -1, length, num_keys)
+    weights = scores.float().masked_fill(~mask[:, :, None], float("-inf")).softmax(-1).to(value.dtype)
     return (weights.view(num, kv_heads, -1, num_keys) @ value).view(num, heads, length, width)
+
+
+def _causal_blocks(length: int) -> list[tuple[int, int]]:
+    """First query and one behind the last of each block; of nearly equal size."""
+    number = -(-length // CAUSAL_BLOCK)
+    edges = [length * i // number for i in range(number + 1)] if number else [0, 0]
+    return list(pairwise(edges))
+
+
+def _laid_out(packed: Tensor, rows: Rows) -> Tensor:
+    """[rows, longest, ...] of [L, ...]; selecting whole rows is many times faster backward than indexing."""
+    return packed.index_select(0, rows.places.flatten()).unflatten(0, rows.places.shape)
 
 
 def _answer_mask(prompts: Rows, answers: Rows, window: int | None) -> Tensor:

@@ -50,7 +50,8 @@ class Policy:
         self.critic = critic
         self.rating = rating
         self.windows = windows_of(family.language_model(model).config)  # type: ignore[arg-type]
-        self._temperature = temperature
+        self.temperature = temperature
+        """Log-probabilities are those of logits divided by this."""
         banned = torch.zeros(family.head(model).weight.shape[0], dtype=torch.bool)  # type: ignore[union-attr]
         banned[list(family.media_tokens(model.config))] = True
         self._banned = banned
@@ -118,7 +119,7 @@ class Policy:
         return Policy(
             self.model,
             self.family,
-            temperature=self._temperature,
+            temperature=self.temperature,
             keep_feature_bytes=0,
             critic=self.critic,
             rating=self.rating,
@@ -197,7 +198,7 @@ class Policy:
         if want & {"logprobs", "entropy"}:
             targets = batch.tokens[batch.mask].to(states.device)
             head, banned = self.family.head(self.model), self._banned.to(states.device)
-            read, entropies = read_tokens(states, head, targets, banned, self._temperature, "entropy" in want)
+            read, entropies = read_tokens(states, head, targets, banned, self.temperature, "entropy" in want)
             logprobs = _spread(read, batch.mask)
             entropy = None if entropies is None else _spread(entropies, batch.mask)
         return Scores(
@@ -222,7 +223,7 @@ class Policy:
         if self.rating is None or self.rating.with_likelihood:
             targets = batch.tokens[_whole(batch)].to(device)
             head, banned = self.family.head(self.model), self._banned.to(device)
-            logprobs, _ = read_tokens(states, head, targets, banned, self._temperature, False)
+            logprobs, _ = read_tokens(states, head, targets, banned, self.temperature, False)
             summed = torch.zeros(len(sizes), device=device).index_add(0, row, logprobs)
             likelihood = torch.stack([summed / SUMMED_OVER, summed / sizes], 1)
         return found, likelihood

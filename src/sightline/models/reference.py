@@ -38,9 +38,11 @@ def adapter_off(policy: Policy, loaded: Loaded) -> Reference:
 
 
 def frozen_copy(policy: Policy, loaded: Loaded) -> Reference:
-    """A second model with the weights as they are now; costs its memory."""
+    """A second model with the weights as they are now; costs its memory. A frozen tower's features serve both."""
     model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
-    twin = Policy(model, policy.family, autocast=loaded.autocast)
+    twin = Policy(model, policy.family, autocast=loaded.autocast, temperature=policy.temperature)
+    if policy.vision.frozen:
+        twin.vision = policy.vision
 
     def score(batch: Batch) -> Tensor:
         with torch.no_grad():
