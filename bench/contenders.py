@@ -105,6 +105,7 @@ def make(workload: Workload, family: Family, processor: Any, *, seed: int) -> Ba
 
 def _prompt(shape: Shape, family: Family, processor: Any, *, seed: int) -> PromptTokens:
     look, size = family.look(processor, picture(shape.side, seed), True), shape.tower.features
+    before, after = shape.around
     filler = shape.config().image_token_id
     ids = (*before, *[filler] * size, *after, *words(shape.prompt_tokens - len(before) - size - len(after), seed))
     image = ImageInput(key=f"picture-{seed}", num_tokens=size, grid=look.grid, load=lambda: look.pixels)
