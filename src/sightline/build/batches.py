@@ -6,7 +6,7 @@ from pathlib import Path
 from sightline.batch import Batch
 from sightline.build.loading import Row
 from sightline.build.progress import Say
-from sightline.build.rl import CREDIT_OPTIONS, learns_from_rewards
+from sightline.build.rl import CREDIT_OPTIONS, learns_from_rewards, temperature_of
 from sightline.config import Recipe
 from sightline.config.schema import Ranking
 from sightline.models.forward import Policy
@@ -64,7 +64,7 @@ def make_reference(
     if kind == "adapter_off":
         return adapter_off(policy, loaded)
     if kind == "copy":
-        return frozen_copy(policy, loaded)
+        return frozen_copy(policy, loaded, temperature=temperature_of(recipe))
     assert recipe.reference.cache is not None
     kept = KeptLogprobs(Path(recipe.reference.cache), policy, loaded)
     num_new = sum(kept.keep(batches(some, recipe, None)) for some in groups)

@@ -37,10 +37,10 @@ def adapter_off(policy: Policy, loaded: Loaded) -> Reference:
     return score
 
 
-def frozen_copy(policy: Policy, loaded: Loaded) -> Reference:
-    """A second model with the weights as they are now; costs its memory."""
+def frozen_copy(policy: Policy, loaded: Loaded, *, temperature: float = 1.0) -> Reference:
+    """A second model with the weights as they are now, at the policy's temperature; costs its memory."""
     model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
-    twin = Policy(model, policy.family, autocast=loaded.autocast)
+    twin = Policy(model, policy.family, autocast=loaded.autocast, temperature=temperature)
 
     def score(batch: Batch) -> Tensor:
         with torch.no_grad():
@@ -82,6 +82,10 @@ class KeptLogprobs:
                 self._write()
         self._write()
         return num_new
+
+    def holds(self, batch: Batch) -> bool:
+        """Whether the log-probabilities of all these answers are kept."""
+        return all(key in self._where or key in self._fresh for key in self._keys(batch))
 
     def __call__(self, batch: Batch) -> Tensor:
         """[N, T] kept log-probabilities; 0 where padded."""
