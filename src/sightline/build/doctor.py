@@ -18,7 +18,7 @@ from sightline.build.doctor_trial import Trial, trial_folder, try_step
 from sightline.build.estimates import estimate
 from sightline.build.first_checks import first_checks, sampler_line
 from sightline.build.loading import Row, load_for_training
-from sightline.build.plan import lengths_of, num_steps_of, resident, size_text, this_machine, time_text
+from sightline.build.plan import CPU_WORKING, lengths_of, num_steps_of, resident, size_text, this_machine, time_text
 from sightline.build.rl import learns_from_rewards
 from sightline.build.runs import make_policy
 from sightline.config import Recipe, resolved_yaml
@@ -206,7 +206,7 @@ def _needs(case: _Case, trial: Trial | None) -> Iterator[Line]:
     if trial is not None and trial.answers:
         lengths = replace(lengths, answer=float(trial.batch.lengths.float().mean()))
     machine = this_machine(recipe, sizes)
-    machine = replace(machine, own=case.before) if machine.kind == "cpu" else machine
+    machine = replace(machine, own=case.before + CPU_WORKING) if machine.kind == "cpu" else machine
     found = estimate(recipe, sizes, lengths, machine)
     peak, seconds, how = found.peak, found.step, "reckoned"
     if trial is not None:

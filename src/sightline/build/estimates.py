@@ -2,8 +2,7 @@
 
 Arithmetic alone: sizes come from a model's configuration, lengths from a sample of its data. The activations follow
 what the packed forward keeps for its backward pass, tensor by tensor; speed is a rate of matrix products times the
-share of it that training reaches. Memory was within a quarter of what was measured, time within a factor of two
-(docs/doctor.md has the numbers).
+share of it that training reaches. docs/doctor.md says how near the numbers come to what was measured.
 """
 
 from collections.abc import Mapping
@@ -17,10 +16,12 @@ KEPT_FEATURE_BYTES = 2**30
 """Bound on kept image features (models/forward.py)."""
 PEAK_OVER_KEPT = {"cpu": 1.25, "cuda": 1.1}
 """Peak of the backward pass over what the forward pass kept; on CPU the allocator holds on to what was freed."""
-REACHED = {"cpu": 0.5, "cuda": 0.4}
+REACHED = {"cpu": {"float32": 0.7, "bfloat16": 0.45}, "cuda": {"float32": 0.4, "bfloat16": 0.4}}
 """Share of the rate of matrix products that a step reaches."""
-SECONDS_PER_LAYER = {"cpu": 6e-4, "cuda": 8e-4}
+SECONDS_PER_LAYER = {"cpu": 1e-3, "cuda": 8e-4}
 """Least time of one layer for one decoded token of all answers: starting its operations."""
+LONGEST_ANSWER = 2.5
+"""Length of the longest answer of a rollout over their mean."""
 GPUS = {
     "h100": (80, 989e12, 3.35e12),
     "h200": (141, 989e12, 4.8e12),
@@ -185,7 +186,7 @@ def _seconds(recipe: Recipe, sizes: Sizes, lengths: Lengths, groups: int, machin
     again = forward if recipe.model.gradient_checkpointing else 0
     seen = groups * lengths.image * sizes.patches_per_token
     tower = 2 * sizes.tower.weights * seen * (3 if sizes.trained_vision else 1)
-    rate = machine.rate * REACHED[machine.kind]
+    rate = machine.rate * REACHED[machine.kind][recipe.model.dtype]
     found = {"forward and backward": (forward + backward + again) / rate, "images": tower / rate}
     if recipe.reference.kind in ("adapter_off", "copy"):
         found["reference"] = forward / rate / (recipe.rollout.passes if recipe.rewards else 1)
@@ -197,12 +198,12 @@ def _seconds(recipe: Recipe, sizes: Sizes, lengths: Lengths, groups: int, machin
 
 def _sampling(recipe: Recipe, sizes: Sizes, lengths: Lengths, groups: int, machine: Machine) -> float:
     """Prefill, then one token of all answers after another: bound by operations, by weights read, or by starting."""
-    stack, rate = sizes.language, machine.rate * REACHED[machine.kind]
+    stack, rate = sizes.language, machine.rate * REACHED[machine.kind][recipe.model.dtype]
     together = min(recipe.rollout.prompts_at_once, groups)
     rounds = -(-groups // together)
     one_token = 2 * (stack.weights + stack.width * sizes.vocabulary)
     matrices = (2 if recipe.model.dtype == "bfloat16" else 4) * stack.weights
     for_all = together * recipe.rollout.group_size * one_token / rate
     step = max(for_all, matrices / machine.bandwidth) + stack.layers * SECONDS_PER_LAYER[machine.kind]
-    longest = min(recipe.rollout.max_tokens, 1.5 * lengths.answer)
+    longest = min(recipe.rollout.max_tokens, LONGEST_ANSWER * lengths.answer)
     return rounds * (2 * stack.weights * lengths.prompt * together / rate + longest * step)

@@ -62,10 +62,10 @@ def first_checks(
 
 def stop_at_failure(line: Line) -> str:
     """The line as a run says it; TrainingStopped where it does not hold."""
+    cure = f"; {line.cure}" if line.cure else ""
     if line.state == "fail":
-        cure = f"; {line.cure}" if line.cure else ""
         raise TrainingStopped(f"{line.name}: {line.said}{cure} (train.check_first_batch: false goes on regardless)")
-    return f"first batch, {line.name}: {line.said}"
+    return f"first batch, {line.name}: {line.said}{cure}"
 
 
 def some_answers(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> Batch:

@@ -35,6 +35,8 @@ CURES = {
     "rollout cache": "a smaller rollout.prompts_at_once or rollout.max_tokens",
 }
 """What makes a part smaller."""
+CPU_WORKING = 120 * 2**20
+"""What libraries come to hold on CPU once they compute."""
 CUDA_OWN = 600 * 2**20
 """What CUDA takes on a GPU for itself."""
 
@@ -93,7 +95,10 @@ def expected_memory(recipe: Recipe) -> str:
     """One sentence about the memory of a run on this machine, before its model is loaded."""
     outline = outline_of(recipe)
     sizes = sizes_of(outline)
-    lengths = lengths_of(recipe, outline)
+    try:
+        lengths = lengths_of(recipe, outline)
+    except ValueError:  # what is wrong with the rows is said where all are read, with file and line
+        return "expected peak memory: not known, since the first rows of the data cannot be read"
     machine = this_machine(recipe, sizes, measured=False)
     found = estimate(recipe, sizes, lengths, machine)
     largest = sorted(found.memory, key=lambda part: -found.memory[part])[:3]
@@ -159,7 +164,8 @@ def this_machine(recipe: Recipe, sizes: Sizes, *, measured: bool = True) -> Mach
     rate = _measured_rate(recipe, sizes, kind) if measured else 1.0
     if not on_gpu:
         name = f"this machine ({os.cpu_count()} CPU cores)"
-        return Machine(name=name, kind=kind, rate=rate, bandwidth=8e9, memory=_cpu_memory(), own=resident())
+        own = resident() + CPU_WORKING
+        return Machine(name=name, kind=kind, rate=rate, bandwidth=8e9, memory=_cpu_memory(), own=own)
     facts = torch.cuda.get_device_properties(0)
     return Machine(name=facts.name, kind=kind, rate=rate, bandwidth=1.5e12, memory=facts.total_memory, own=CUDA_OWN)
 
@@ -230,6 +236,11 @@ def _notes(recipe: Recipe, planned: Planned, answer_tokens: int | None) -> Itera
         f"a group: {lengths.prompt:.0f} tokens of prompt ({lengths.image:.0f} of images), {lengths.answers:.1f} "
         f"answers of {lengths.answer:.0f} tokens ({where})"
     )
+    if recipe.reference.kind == "cached":
+        read = planned.estimate.seconds["forward and backward"] / (3 if planned.sizes.trained_matrices else 2)
+        rows = sum(map(count_rows, recipe.data.files)) if lengths.measured else 0
+        once = read * rows / recipe.train.groups_per_step
+        yield f"before the first step the reference reads the data once: about {time_text(once)}, then it is kept"
     if recipe.rewards and answer_tokens is None:
         yield "answers are taken to be half as long as rollout.max_tokens; --answer-tokens says better"
     if machine.gpus > 1:

@@ -95,8 +95,7 @@ def resume(folder: Path, *, say: Say = print, show: Show | None = None) -> Path:
 def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-    with suppress(ValueError):  # what is wrong with model or rows is said below, with its place
-        say(expected_memory(recipe))
+    say(expected_memory(recipe))
     torch.manual_seed(recipe.seed)
     loaded = load_for_training(recipe)
     data = read_data(recipe, recipe.data.files, loaded)

@@ -69,7 +69,8 @@ def load_outline(
         processor = AutoProcessor.from_pretrained(path, **where)
     except OSError as error:
         known = "a folder with config.json, or the id of a model on the hub that this machine can reach"
-        raise ValueError(f"model.path: the configuration of {path!r} could not be read; give {known}") from error
+        why = str(error).strip().splitlines()[0].rstrip(".")[:200]
+        raise ValueError(f"model.path: {path!r} could not be loaded ({why}); give {known}") from error
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype], attn_implementation="sdpa")
     model.requires_grad_(False)
