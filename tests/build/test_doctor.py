@@ -26,6 +26,7 @@ from sightline.world.weights import resolve
 from tests.tiny import tiny_groups, tiny_prompt
 from tests.train.runs import tiny_recipe
 
+MANUAL = Path(__file__).parents[2] / "docs" / "doctor.md"
 WORLD = {
     "name": "boxes",
     "model": {"path": "world:base", "train": "lora", "dtype": "bfloat16"},
@@ -42,6 +43,8 @@ def examined(recipe: Recipe, page: Path) -> dict[str, Line]:
     lines = build.doctor(recipe=recipe, page=page, tell=told.append)
     assert told == lines
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    unexplained = [line.name for line in lines if f"| `{line.name}` |" not in MANUAL.read_text(encoding="utf-8")]
+    assert not unexplained, f"docs/doctor.md does not explain {unexplained}"
     return {line.name: line for line in lines}
 
 
@@ -175,7 +178,7 @@ def test_a_reward_that_reads_another_space_is_caught(detect: list[Prompt], tmp_p
     line = examined(world_recipe(tmp_path, detect, rewards=rewards), tmp_path / "page.html")["boxes"]
     assert line.state == "fail"
     assert "when read as thousand" in line.said
-    assert "set the reward's option space to seen" in line.said
+    assert line.cure == "set the reward's option space to seen"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ MOST_GROUPS = 64
 """Groups in the trial of a step."""
 SLOW = 40.0
 """Seconds that the trial of a step may take, as far as that can be foreseen."""
+GROUPS_OF_CHECKS = 8
+"""Groups whose forward and backward passes take as long as the first checks together."""
 NUM_SHOWN = 6
 """Pictures on the page."""
 
@@ -150,7 +152,7 @@ def _trial(case: _Case, seconds: float) -> Trial | None:
     recipe, rows = case.recipe, case.seen.rows
     mean = _mean_tokens(case)
     num = max(1, min(recipe.train.groups_per_step, int(recipe.train.token_budget // mean), MOST_GROUPS, len(rows)))
-    num = max(1, min(num, int(SLOW / max(1e-3, seconds))))
+    num = max(1, min(num, int(GROUPS_OF_CHECKS * SLOW / max(1e-3, seconds))))
     with trial_folder(recipe, num) as (small, journal):
         reference = make_reference(small, case.policy, case.loaded, [rows[:num]], lambda line: None)
         try:

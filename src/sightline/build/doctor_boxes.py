@@ -59,7 +59,8 @@ def box_line(answered: Sequence[Answered], frames: Mapping[str, Space]) -> Line:
     for name, space in frames.items():
         wrong = better_frame(calls, space)
         if wrong is not None:
-            return Line(name=NAME, state="fail", said=f"reward {name}: {wrong}", cure="see the pictures on the page")
+            said, _, cure = wrong.partition("; ")
+            return Line(name=NAME, state="fail", said=f"reward {name}: {said}", cure=cure)
         outside = _outside(answered, space)
         if outside > OUTSIDE_SHARE:
             said = f"{outside:.0%} of the answers' boxes leave the picture when reward {name} reads them as {space} "
