@@ -34,6 +34,8 @@ COMMANDS = (
     "export",
     "report",
     "demo",
+    "doctor",
+    "plan",
     "data check",
     "data convert",
     "data import",
@@ -154,7 +156,7 @@ def test_version(capsys):
         (
             "trian tiny.yaml",
             'Unknown command "trian". Did you mean "train"? Available commands: data, world, recipes, reward,'
-            " judge, serve, train, resume, ...",
+            " train, resume, sample, evaluate, ...",
         ),
         ("data chekc", 'Unknown command "chekc". Did you mean "check"? Available commands: check, convert, import.'),
         ("data check x --on-bd skip", "Unknown option: --on-bd. Did you mean --on-bad?"),

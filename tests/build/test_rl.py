@@ -50,7 +50,7 @@ def test_every_objective_runs_and_moves_the_model(kind: str, world: Path, tmp_pa
     folder, said = rewarded(world, tmp_path / "run", objective={"kind": kind})
     rows = Journal.open(folder).read_metrics()
     assert len(rows) == 4
-    assert "the shared-prompt forward equals the plain one" in said[0]
+    assert any("the shared-prompt forward equals the plain one" in line for line in said)
     assert all(math.isfinite(row["loss/total"]) for row in rows)
     assert max(row["optim/grad_norm"] for row in rows) > 0
     assert rows[0]["policy/ratio"] == pytest.approx(1, abs=1e-5)

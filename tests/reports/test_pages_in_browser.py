@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from sightline.reports.demo_report import write_demo_report
+from sightline.reports.doctor_page import write_doctor_page
 from tests.reports.invented import boxes, demo
+from tests.reports.test_doctor_page import LINES, shown
 
 pytestmark = pytest.mark.browser
 
@@ -23,6 +25,19 @@ def browser(chromium: str) -> Iterator[object]:
         )
         yield running
         running.close()
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_doctors_page_fits_its_window_quietly(browser, tmp_path: Path, width: int):
+    box = ("a very long name of a thing", (4.0, 6.0, 20.0, 22.0))
+    seen = shown(true_boxes=(box,), said_boxes=(box, box), answer="x" * 300)
+    path = write_doctor_page(tmp_path / "page.html", name="run" * 20, lines=LINES, shown=(seen,), recipe="a: 1\n")
+    view = browser.new_page(viewport={"width": width, "height": 900})
+    said: list[str] = []
+    view.on("console", lambda message: said.append(message.text))
+    view.goto(path.as_uri())
+    assert view.evaluate("document.documentElement.scrollWidth") == width
+    assert said == []
 
 
 @pytest.mark.parametrize("width", [400, 820, 1400])

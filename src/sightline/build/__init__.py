@@ -12,7 +12,9 @@ from sightline.build.commands import (
 )
 from sightline.build.commands import sample_answers as sample
 from sightline.build.demo import demo
+from sightline.build.doctor import doctor
 from sightline.build.loading import load_trained
+from sightline.build.plan import plan
 from sightline.build.runs import resume, train
 from sightline.build.upbringing import world_build
 
@@ -20,9 +22,11 @@ __all__ = [
     "BestOf",
     "check_data",
     "demo",
+    "doctor",
     "evaluate",
     "export",
     "load_trained",
+    "plan",
     "resume",
     "sample",
     "sample_groups",

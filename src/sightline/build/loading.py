@@ -24,7 +24,16 @@ def load_for_training(recipe: Recipe) -> Loaded:
         dtype=model.dtype,
         trust_remote_code=model.trust_remote_code,
     )
-    loaded = choose_trained(
+    loaded = train_parts(recipe, loaded)
+    if model.gradient_checkpointing:
+        use_checkpointing(loaded)
+    return loaded
+
+
+def train_parts(recipe: Recipe, loaded: Loaded) -> Loaded:
+    """The model with what the recipe trains unfrozen."""
+    model = recipe.model
+    return choose_trained(
         loaded,
         train=model.train,
         rank=model.lora.rank,
@@ -34,9 +43,6 @@ def load_for_training(recipe: Recipe) -> Loaded:
         train_projector=model.train_projector,
         seed=recipe.seed,
     )
-    if model.gradient_checkpointing:
-        use_checkpointing(loaded)
-    return loaded
 
 
 def load_trained(target: str) -> tuple[Loaded, Recipe | None]:

@@ -22,7 +22,7 @@ from sightline.train.distributed import rank_and_size
 from sightline.train.engine import TrainingStopped
 from sightline.train.monitors import Alarm, Bounds, Watch, watched
 from sightline.train.pairing import Pairing
-from sightline.train.rollouts import RolloutFeed, RolloutPlan
+from sightline.train.rollouts import Judge, RolloutFeed, RolloutPlan
 
 DEFAULT_RULES = {
     "grpo": "grpo",
@@ -44,6 +44,11 @@ def learns_from_rewards(recipe: Recipe) -> bool:
     return bool(recipe.rewards)
 
 
+def temperature_of(recipe: Recipe) -> float:
+    """Of the distribution that is trained: that of sampling, where answers are sampled."""
+    return recipe.rollout.temperature if learns_from_rewards(recipe) else 1.0
+
+
 def make_run_critic(recipe: Recipe, loaded: Loaded) -> Critic | None:
     """The critic that the recipe asks for: for ppo alone."""
     if recipe.objective.kind != "ppo":
@@ -59,7 +64,7 @@ def rollout_feed(
     recipe: Recipe,
     rows: Sequence[Row],
     policy: Policy,
-    judge: RunJudge,
+    judge: Judge,
     reference: Callable[[Batch], Tensor] | None,
     num_steps: int,
 ) -> RolloutFeed:

@@ -112,6 +112,10 @@ class RunJudge:
             found.setdefault(f"{label}/phase", float(list(PHASES).index(phase_at(progress, **options))))
         return {f"curriculum/{name}": value for name, value in found.items()}
 
+    def frames(self) -> dict[str, Space]:
+        """The frame in which each reward that reads boxes does so."""
+        return {name: space for name, space in self._spaces.items() if space is not None}
+
     def state(self) -> dict[str, Any]:
         """Where the curriculum stands."""
         return self._curriculum.state()

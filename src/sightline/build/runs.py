@@ -10,9 +10,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from sightline.batch import Batch, make_batch
+from sightline.batch import Batch
 from sightline.build.batches import batch_maker, batches, make_objective, make_reference
+from sightline.build.first_checks import first_checks, stop_at_failure
 from sightline.build.loading import inputs_of, load_for_training
+from sightline.build.plan import expected_memory
 from sightline.build.progress import Say, Show, shown
 from sightline.build.rating import finish_rating, make_rating
 from sightline.build.rl import (
@@ -21,7 +23,7 @@ from sightline.build.rl import (
     make_run_critic,
     make_watch,
     rollout_feed,
-    sampler,
+    temperature_of,
     time_outside,
 )
 from sightline.build.run_judge import RunJudge, run_judge
@@ -46,7 +48,7 @@ from sightline.train.loop import Plan, Run, resume_from_latest, run_loop
 from sightline.train.optim import make_optimiser, make_schedule
 from sightline.train.rollouts import RolloutFeed
 from sightline.train.trackers import open_trackers
-from sightline.train.verify import check_first_batch, save_batch
+from sightline.train.verify import save_batch
 
 SAMPLE_TOKENS = 128
 
@@ -93,24 +95,18 @@ def resume(folder: Path, *, say: Say = print, show: Show | None = None) -> Path:
 def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
+    say(expected_memory(recipe))
     torch.manual_seed(recipe.seed)
     loaded = load_for_training(recipe)
     data = read_data(recipe, recipe.data.files, loaded)
     journal.skipped(_rows(data.skipped))
     if data.skipped:
         say(f"{len(data.skipped)} bad rows are left out; they are listed in {journal.folder / 'skipped.jsonl'}")
-    policy = Policy(
-        loaded.model,
-        loaded.family,
-        autocast=loaded.autocast,
-        temperature=recipe.rollout.temperature if learns_from_rewards(recipe) else 1.0,
-        critic=make_run_critic(recipe, loaded),
-        rating=make_rating(recipe, loaded),
-    )
+    policy = make_policy(recipe, loaded)
     validation = read_data(recipe, recipe.data.validation_files, loaded)
     reference = make_reference(recipe, policy, loaded, [data.groups, validation.groups], say)
     with run_judge(recipe, journal, [*data.groups, *validation.groups]) as judge:
-        run = _assemble(recipe, journal, loaded, policy, data, validation, reference, judge)
+        run = assemble(recipe, journal, loaded, policy, data, validation, reference, judge)
         run.show = show
         if isinstance(run.feed, RolloutFeed) and recipe.monitors.action != "off":
             run.watch, run.alarmed = make_watch(recipe, run.feed, journal, say)
@@ -118,22 +114,15 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
         if step:
             say(f"going on from step {step} of {run.plan.num_steps}")
         elif recipe.train.check_first_batch:
-            say(check_first_batch(policy, _first_batch(recipe, policy, data.groups)))
+            for line in first_checks(recipe, policy, data.groups, reference):
+                if line.state != "skip":
+                    say(stop_at_failure(line))
         run_loop(run)
         if judge is not None:
             say(time_outside(journal))
         if policy.rating is not None:
             finish_rating(recipe, policy, data.groups, validation.groups, journal, say)
     say(f"report: {write_run_report(journal.folder)}")
-
-
-def _first_batch(recipe: Recipe, policy: Policy, groups: list[tuple[Group, Inputs]]) -> Batch:
-    """One group to hold the forward to its plain twin with; sampled answers when the data has none."""
-    if not learns_from_rewards(recipe):
-        return next(batches(groups[:1], recipe, None))
-    prompt = groups[0][1].prompt(groups[0][0].prompt)
-    answers = sampler(recipe, policy, groups[0][1])([prompt], num=2, seed=recipe.seed)[0]
-    return make_batch([prompt], [[answer.token_ids or () for answer in answers]])
 
 
 def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
@@ -146,11 +135,7 @@ def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
         inputs = inputs_of(recipe, loaded, file)
         for line, group in read_groups(file, on_bad=recipe.data.on_bad, on_skip=keep):
             try:
-                check_images(group.prompt, inputs.store, opened=opened)
-                if not learns_from_rewards(recipe):
-                    rated = recipe.objective.attributes if isinstance(recipe.objective, Ranking) else ()
-                    check_signals(group, objective=recipe.objective.kind, attributes=rated)
-                _check_lengths(recipe, inputs, group)
+                check_row(recipe, inputs, group, opened=opened)
             except RecordError as error:
                 if keep is None:
                     bad = bad_row(file, line, error)
@@ -171,15 +156,34 @@ def measure(inputs: Inputs, group: Group) -> Lengths:
     return Lengths(prompt_text=len(prompt.ids) - image, image=image, answers=answers)
 
 
-def _check_lengths(recipe: Recipe, inputs: Inputs, group: Group) -> None:
+def check_row(recipe: Recipe, inputs: Inputs, group: Group, *, opened: set[str]) -> Lengths:
+    """Tokens of a row that the recipe can learn from; RecordError says what is wrong with another."""
+    check_images(group.prompt, inputs.store, opened=opened)
+    if not learns_from_rewards(recipe):
+        rated = recipe.objective.attributes if isinstance(recipe.objective, Ranking) else ()
+        check_signals(group, objective=recipe.objective.kind, attributes=rated)
+    lengths = measure(inputs, group)
     check_lengths(
-        measure(inputs, group),
+        lengths,
         max_prompt_tokens=recipe.data.max_prompt_tokens,
         max_answer_tokens=recipe.data.max_answer_tokens,
     )
+    return lengths
 
 
-def _assemble(
+def make_policy(recipe: Recipe, loaded: Loaded) -> Policy:
+    """What scores and samples in the run."""
+    return Policy(
+        loaded.model,
+        loaded.family,
+        autocast=loaded.autocast,
+        temperature=temperature_of(recipe),
+        critic=make_run_critic(recipe, loaded),
+        rating=make_rating(recipe, loaded),
+    )
+
+
+def assemble(
     recipe: Recipe,
     journal: Journal,
     loaded: Loaded,
@@ -189,6 +193,7 @@ def _assemble(
     reference: Callable[[Batch], Tensor] | None,
     judge: RunJudge | None,
 ) -> Run:
+    """A run's engine and feed, put together in its folder."""
     rank, world_size = rank_and_size()
     settings, optim = recipe.train, recipe.optim
     stream = Stream(

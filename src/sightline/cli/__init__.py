@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError, UnusedCliTokensError
 
-from sightline.cli import judges, rewards, rooms, runs, studies
+from sightline.cli import doctor, judges, rewards, rooms, runs, studies
 from sightline.cli.parts import app, printable
 from sightline.journal import RunFailed
 
-__all__ = ["app", "judges", "main", "rewards", "rooms", "runs", "studies"]
+__all__ = ["app", "doctor", "judges", "main", "rewards", "rooms", "runs", "studies"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -52,7 +52,7 @@ def train(
         words: Recipes and overrides.
         dry_run: Print the resolved recipe and stop.
     """
-    paths, overrides = _recipes_and_overrides(words)
+    paths, overrides = recipes_and_overrides(words)
     recipe = load_recipe(paths, overrides)
     if dry_run:
         say(resolved_yaml(recipe), end="")
@@ -254,7 +254,7 @@ def demo(
     build.demo(out=out, seed=seed, scenes=scenes, quick=quick)
 
 
-def _recipes_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def recipes_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """`a.yaml --objective.beta 0.2 seed=1` as its recipes and its overrides (`objective.beta=0.2`)."""
     paths: list[str] = []
     overrides: list[str] = []

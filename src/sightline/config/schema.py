@@ -235,7 +235,7 @@ class Train(BaseModel):
     threads: Count | None = None
     """Threads that torch uses; repeating a run bit for bit needs the same number; null: torch decides."""
     check_first_batch: bool = True
-    """Hold the shared-prompt forward to its plain twin on the first batch, and stop when they differ."""
+    """Before the first update: pictures are read, the policy is its reference, prompt once equals plain; else stop."""
 
     @model_validator(mode="after")
     def _one_length(self) -> "Train":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from sightline.data.parquet import Row, parquet_rows, write_parquet
+from sightline.data.parquet import Row, num_parquet_rows, parquet_rows, write_parquet
 from sightline.records import Group, RecordError
 
 _SUFFIXES = (".jsonl", ".parquet")
@@ -73,6 +73,16 @@ def read_groups(
     _check_file(path)
     rows = _jsonl_rows(path) if path.suffix == ".jsonl" else parquet_rows(path)
     return _good_rows(path, rows, on_skip if on_bad == "skip" else None)
+
+
+def count_rows(path: str | Path) -> int:
+    """How many rows a file has, good and bad, without reading what is in them."""
+    path = Path(path)
+    _check_file(path)
+    if path.suffix != ".jsonl":
+        return num_parquet_rows(path)
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())
 
 
 def write_groups(path: str | Path, groups: Iterable[Group]) -> int:

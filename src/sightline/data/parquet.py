@@ -56,6 +56,15 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         raise RecordError(str(path), problem, "write the file again") from error
 
 
+def num_parquet_rows(path: Path) -> int:
+    """Rows of a file, from its footer; RecordError names the file when it is broken."""
+    try:
+        return pyarrow.parquet.read_metadata(path).num_rows
+    except (pyarrow.ArrowException, OSError) as error:
+        problem = f"is not Parquet that can be read ({' '.join(str(error).split())})"
+        raise RecordError(str(path), problem, "write the file again") from error
+
+
 def write_parquet(file: BinaryIO, groups: Iterable[Group]) -> int:
     """Write the groups and return their number."""
     num_rows = num_bytes = 0

@@ -85,6 +85,10 @@ class KeptLogprobs:
         self._write()
         return num_new
 
+    def holds(self, batch: Batch) -> bool:
+        """Whether the log-probabilities of all these answers are kept."""
+        return all(key in self._where or key in self._fresh for key in self._keys(batch))
+
     def __call__(self, batch: Batch) -> Tensor:
         """[N, T] kept log-probabilities; 0 where padded."""
         out = torch.zeros(batch.tokens.shape)

@@ -1,10 +1,13 @@
-"""Checks on a run's own batches: the packed forward held to its plain twin, and batches kept for a post-mortem."""
+"""Checks on a run's own batches: the packed forward and the sampler held to the plain twin, the policy to its
+reference, answers to their pictures; and batches kept for a post-mortem."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from sightline.batch import Batch
 from sightline.models.forward import Policy
@@ -34,20 +37,61 @@ def check_first_batch(policy: Policy, batch: Batch) -> str:
             f"{batch.prompts[0].id!r} (allowed {tolerance:.2g}); training would be wrong, so please report the model"
         )
     found = f"(difference {difference:.1g}{where}, allowed {tolerance:.1g})"
-    return f"first batch: the shared-prompt forward equals the plain one {found}"
+    return f"the shared-prompt forward equals the plain one {found}"
 
 
-def _compared(policy: Policy, batch: Batch) -> tuple[float, float]:
-    """How far fast and plain are apart, and how far they may be."""
+Drawn = tuple[Batch, Tensor]
+"""Answers that were sampled, and the log-probabilities [N, T] that the sampler gave their tokens."""
+
+
+def sampler_apart(policy: Policy, draw: Callable[[Policy], Drawn]) -> tuple[float, float]:
+    """How far the sampler's log-probs are from the trainer's on its own answers, and how far they may be.
+
+    The tolerance is that of `check_first_batch`; in less than float32 the last word is had in float32, where the
+    weights are.
+    """
+    batch, said = draw(policy)
+    difference, tolerance = _compared(policy, batch, said)
+    if difference > tolerance and policy.autocast is not None and _in_float32(policy):
+        exact = policy.in_float32()
+        batch, said = draw(exact)
+        return _compared(exact, batch, said)
+    return difference, tolerance
+
+
+def reference_apart(policy: Policy, batch: Batch, reference: Callable[[Batch], Tensor]) -> tuple[float, float]:
+    """Largest difference per token between policy and reference, and what rounding may make of nothing."""
     with torch.no_grad():
-        fast = policy.score(batch).logprobs
+        mine = policy.score(batch).logprobs
+        theirs = reference(batch).to(mine.device)
+    return float((mine - theirs)[batch.mask.to(mine.device)].abs().max()), FLOOR[policy.autocast]
+
+
+def picture_effect(policy: Policy, batch: Batch, blank: Batch) -> list[tuple[float, float]]:
+    """For each prompt with pictures: by how much a token's log-prob changes, up or down, when its pictures are replaced
+    by the blank ones of `blank`, and how much likelier it is with them; means over the tokens of its answers."""
+    with torch.no_grad():
+        gained = policy.score(batch).logprobs - policy.score(blank).logprobs
+    found: list[tuple[float, float]] = []
+    for number, prompt in enumerate(batch.prompts):
+        rows = batch.group == number
+        tokens = gained[rows.to(gained.device)][batch.mask[rows].to(gained.device)]
+        if prompt.images and len(tokens):
+            found.append((float(tokens.abs().mean()), float(tokens.mean())))
+    return found
+
+
+def _compared(policy: Policy, batch: Batch, fast: Tensor | None = None) -> tuple[float, float]:
+    """How far fast (by default the packed forward) and plain are apart, and how far they may be."""
+    with torch.no_grad():
+        fast = policy.score(batch).logprobs if fast is None else fast
         plain = policy.score_plain(batch).logprobs
         alone = torch.stack([_alone(policy, batch, n) for n in range(batch.num_answers)])
         eager = policy.score_plain(batch, kernel="eager").logprobs
     scored = batch.mask.to(plain.device)
 
-    def apart(other: torch.Tensor) -> float:
-        differences = (other - plain)[scored].abs().double()
+    def apart(other: Tensor) -> float:
+        differences = (other.to(plain.device) - plain)[scored].abs().double()
         return float(differences.max() if policy.autocast is None else differences.square().mean().sqrt())
 
     return apart(fast), max(FLOOR[policy.autocast], 2 * max(apart(alone), apart(eager)))
@@ -83,7 +127,7 @@ def save_batch(folder: Path, batch: Batch, step: int, why: str) -> str:
     return str(path)
 
 
-def _alone(policy: Policy, batch: Batch, row: int) -> torch.Tensor:
+def _alone(policy: Policy, batch: Batch, row: int) -> Tensor:
     one = Batch(
         prompts=batch.prompts,
         group=batch.group[row : row + 1],
