@@ -90,7 +90,7 @@ class Results:
     rivals: Mapping[str, Figure]
     """How far every arm is behind the best in the primary, better counted up, paired by scene and seed."""
     best: str
-    """The best arm."""
+    """The best of the arms that ran with every seed."""
     answer: str
     """The answer in a sentence or two."""
     scenes: Mapping[str, int]
@@ -108,9 +108,9 @@ def analyse(
     facts: Mapping[str, Mapping[str, Any]],
 ) -> Results:
     """The comparison, from what every model said and what every run cost."""
-    members = {name: [name] for name in study.rows}
+    members: dict[str, list[str]] = {name: [name] for name in study.rows} | {name: [] for name in study.arms}
     for run in planned:
-        members.setdefault(run.arm, []).append(run.name)
+        members[run.arm].append(run.name)
     metrics = {metric.key: metric for metric in (study.primary, *study.table, *study.mention, *_charted(study))}
     drawn = {
         name: {k: _drawn(m, answers[name]) for k, m in metrics.items()} for names in members.values() for name in names
@@ -119,7 +119,8 @@ def analyse(
     rows = tuple(_judged(study, rows, row) for row in rows)
     arms = [row for row in rows if row.name in study.arms]
     sign = 1.0 if study.primary.better == "higher" else -1.0
-    best = max(arms, key=lambda row: sign * row.figures[study.primary.key].estimate).name
+    whole = [row for row in arms if not _is_grid(study, row.name)] or arms
+    best = max(whole, key=lambda row: sign * row.figures[study.primary.key].estimate).name
     rivals = {
         row.name: _difference(
             [sign * drawn[name][study.primary.key] for name in members[best]],
@@ -155,6 +156,7 @@ def answer_of(study: Study, rows: Sequence[Row], rivals: Mapping[str, Figure], b
         row.name
         for row in rows
         if row.name in study.arms
+        and not _is_grid(study, row.name)
         and key in row.changes
         and max(sign * row.changes[key].low, sign * row.changes[key].high) < 0
     ]

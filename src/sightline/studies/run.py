@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -112,7 +113,7 @@ def _facts(study: Study, run: Planned, judged: Mapping[str, Mapping[str, float]]
     if labels is None:
         labels = _labels(recipe, rows, judged)
     return {
-        "seconds": sum(row["time/step_seconds"] for row in rows) + _spent(recipe, judged, "seconds"),
+        "seconds": median(row["time/step_seconds"] for row in rows) * len(rows) + _spent(recipe, judged, "seconds"),
         "steps": len(rows),
         "labels": labels,
         "tokens": tokens_of(recipe, rows),
