@@ -245,7 +245,7 @@ def read_tokens(
         logprob = logits.gather(-1, target[:, None]).squeeze(-1) - normaliser
         if not with_entropy:
             return logprob, logprob.detach()
-        probability = (logits - normaliser[:, None]).exp()
+        probability = logits.softmax(-1)  # sums to one whatever the normaliser's last digit is
         return logprob, normaliser - (probability * logits.masked_fill(banned, 0.0)).sum(-1)
 
     size = max(1, CHUNK_ELEMENTS // len(banned))
