@@ -13,6 +13,7 @@ from tests.families import ROWS, family_loaded
 from tests.tiny import tiny_inputs, tiny_policy, tiny_prompt
 from tests.train.runs import tiny_recipe
 
+pytestmark = pytest.mark.exactness  # every run holds its first batch to the twin
 FAST = ("qwen2.5-vl", "qwen3-vl", "gemma3")
 SHORT = {"steps": 2, "save_every": 2, "groups_per_step": 3, "token_budget": 400, "samples": 0}
 SAMPLED = {"max_tokens": 5, "group_size": 3, "reward_workers": 0}

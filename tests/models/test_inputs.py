@@ -53,9 +53,9 @@ def test_an_image_is_known_by_its_content_and_its_settings(inputs: Inputs):
         store=inputs.store,
         limits=PictureLimits(longest_side=8),
     )
-    keys = [inputs.image(Image(data=png(seed))).key for seed in (0, 0, 1)]
+    keys = [inputs.image(Image(data=png(seed)), alone=True).key for seed in (0, 0, 1)]
     assert keys[0] == keys[1] != keys[2]
-    assert limited.image(Image(data=png(0))).key != keys[0]
+    assert limited.image(Image(data=png(0)), alone=True).key != keys[0]
 
 
 def test_text_that_spells_the_image_token_is_refused(inputs: Inputs):

@@ -190,10 +190,11 @@ def sampler_line(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> Line:
 def with_grey(prompt: PromptTokens, row: Row) -> PromptTokens:
     """The prompt with grey pictures of the same sizes."""
     group, inputs = row
-    return replace(prompt, images=tuple(_grey(inputs, image) for image in group.prompt.images))
+    alone = len(group.prompt.images) == 1
+    return replace(prompt, images=tuple(_grey(inputs, image, alone=alone) for image in group.prompt.images))
 
 
-def _grey(inputs: Inputs, image: Image) -> ImageInput:
+def _grey(inputs: Inputs, image: Image, *, alone: bool) -> ImageInput:
     held = io.BytesIO()
     Pillow.new("RGB", inputs.store.size(image), GREY).save(held, "PNG")
-    return inputs.image(Image(data=held.getvalue()))
+    return inputs.image(Image(data=held.getvalue()), alone=alone)

@@ -107,7 +107,7 @@ class Inputs:
             id=prompt.id, ids=tuple(tokenizer(text, add_special_tokens=special).input_ids), images=images
         )
 
-    def image(self, image: Image, *, alone: bool = True) -> ImageInput:
+    def image(self, image: Image, *, alone: bool) -> ImageInput:
         """The image by content, its pixels made on demand; some families read it otherwise when it is not alone."""
         alone = alone or not self.family.company
         key = f"{self.store.key(image)}-{self.settings_hash}{'' if alone else '-together'}"
@@ -123,7 +123,7 @@ class Inputs:
 
     def sizes(self, image: Image) -> tuple[tuple[int, int], tuple[int, int]]:
         """Width and height of the picture as stored, and of the frame that the model sees."""
-        return self.known[self.image(image).key].sizes
+        return self.known[self.image(image, alone=True).key].sizes
 
     @property
     def soft_token(self) -> int:

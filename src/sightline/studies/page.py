@@ -54,18 +54,25 @@ def _lead(study: Study, results: Results) -> str:
 
 def _table(study: Study, results: Results) -> str:
     headings, rows = columns(study, results)
-    head = "".join(f'<th scope="col">{text(name.strip("*"))}</th>' for name in headings)
+    kinds = ["", *[' class="n"'] * (len(headings) - 1)]
+    head = "".join(
+        f'<th scope="col"{kind}>{text(name.strip("*"))}</th>' for name, kind in zip(headings, kinds, strict=True)
+    )
     body = "".join(_table_row(study, cells, row) for cells, row in zip(rows, results.rows, strict=True))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table of results"><table class="plain"><thead><tr>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _table_row(study: Study, cells: list[str], row: Row) -> str:
     name = f'<th scope="row">{text(cells[0])}{_note(row)}</th>'
-    return f"<tr>{name}{''.join(f'<td>{text(cell)}</td>' for cell in cells[1:])}</tr>"
+    figures = "".join(f'<td class="n">{text(cell)}</td>' for cell in cells[1:])
+    return f"<tr>{name}{figures}</tr>"
 
 
 def _note(row: Row) -> str:
-    return f'<br><span class="remark">{text(row.note)}</span>' if row.note else ""
+    return f'<p class="remark">{text(row.note)}</p>' if row.note else ""
 
 
 def _charts(study: Study, results: Results) -> str:
