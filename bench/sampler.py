@@ -1,6 +1,6 @@
 """Sampling against transformers' generate, in turns within one process, at two LLaVA shapes.
 
-    python bench/sampler.py --rounds 7 --json bench/results/sampler.json
+    python -m bench.sampler --rounds 7 --json bench/results/sampler.json
 
 Both draw from one distribution (temperature 1, nothing truncated, media tokens banned) for a fixed number of tokens
 (the end of turn cannot be drawn), so that both do the same work. generate gets every prompt and picture once and
@@ -15,14 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2Config
+from transformers import LlavaForConditionalGeneration
 
+from bench.shapes import llava_config
 from sightline.batch import ImageInput, PromptTokens
 from sightline.models.families import LLAVA
 from sightline.models.forward import Policy
 from sightline.models.sampler import SamplingParams, sample
 
-IMAGE_TOKEN, VOCABULARY, TEXT_TOKENS = 388, 389, 25
+IMAGE_TOKEN, TEXT_TOKENS = 388, 25
 SHAPES = {
     "256 image tokens, 4 prompts x 8 answers x 64 tokens": (224, 4, 8, 64),
     "576 image tokens, 2 prompts x 16 answers x 32 tokens": (336, 2, 16, 32),
@@ -51,35 +52,9 @@ def main() -> None:
 
 
 def make_model(side: int) -> LlavaForConditionalGeneration:
-    """9.3 million parameters: CLIP 192 wide x 6 layers, Qwen2 256 wide x 8 layers; random weights."""
+    """The bench's LLaVA with random weights."""
     torch.manual_seed(0)
-    vision = CLIPVisionConfig(
-        hidden_size=192,
-        intermediate_size=768,
-        num_hidden_layers=6,
-        num_attention_heads=3,
-        image_size=side,
-        patch_size=14,
-    )
-    text = Qwen2Config(
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=8,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=VOCABULARY,
-        tie_word_embeddings=True,
-        max_position_embeddings=4096,
-    )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=IMAGE_TOKEN,
-        vision_feature_layer=-1,
-        image_seq_length=(side // 14) ** 2,
-        tie_word_embeddings=True,
-    )
-    model = LlavaForConditionalGeneration(config).eval().requires_grad_(False)
+    model = LlavaForConditionalGeneration(llava_config(side)).eval().requires_grad_(False)
     model.set_attn_implementation("sdpa")
     return model
 

@@ -22,7 +22,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from sightline.batch import Batch, ImageInput, PromptTokens, make_batch
+from sightline.batch import Batch, ImageInput, PromptTokens, make_batch, split
 from sightline.data.images import ImageStore
 from sightline.models.families import LLAVA
 from sightline.models.forward import Policy
@@ -209,6 +209,20 @@ def gradients(parameters: dict[str, nn.Parameter], total: Tensor) -> dict[str, T
 def taken_gradients(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     """What lies in `.grad` now; zeros where nothing does."""
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for name, p in parameters.items()}
+
+
+def step_in_micro_batches(policy: Policy, batch: Batch, weights: Tensor, trained: dict[str, nn.Parameter]) -> None:
+    """A weighted sum of log-probs backward in as many micro-batches as can be; each image is encoded once."""
+    for parameter in trained.values():
+        parameter.grad = None
+    policy.vision.begin_step([image for prompt in batch.prompts for image in prompt.images])
+    row = 0
+    for micro in split(batch, token_budget=1):
+        part = weights[row : row + micro.num_answers, : micro.tokens.shape[1]]
+        (policy.score(micro).logprobs * part).sum().backward()
+        row += micro.num_answers
+    policy.vision.end_step()
+    assert row == batch.num_answers
 
 
 def largest_difference(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.batch import Batch, PromptTokens, make_batch, split
+from sightline.batch import Batch, PromptTokens, make_batch
 from sightline.models import attention
 from sightline.models.families import Family
 from sightline.models.forward import Policy
@@ -37,6 +37,7 @@ from tests.tiny import (
     gradients,
     hold_together,
     largest_difference,
+    step_in_micro_batches,
     taken_gradients,
     tiny_policy,
 )
@@ -92,14 +93,7 @@ def test_micro_batches_and_one_encode_give_tower_and_projector_their_direct_grad
     policy, batch = tiny_policy(loaded), family_batch(loaded)
     weights = torch.randn(batch.tokens.shape)
     wanted = gradients(loaded.trained(), (policy.score_plain(batch).logprobs * weights).sum())
-    policy.model.zero_grad()
-    policy.vision.begin_step([image for prompt in batch.prompts for image in prompt.images])
-    row = 0
-    for micro in split(batch, token_budget=1):
-        part = weights[row : row + micro.num_answers, : micro.tokens.shape[1]]
-        (policy.score(micro).logprobs * part).sum().backward()
-        row += micro.num_answers
-    policy.vision.end_step()
+    step_in_micro_batches(policy, batch, weights, loaded.trained())
     assert largest_difference(taken_gradients(loaded.trained()), wanted) <= TOLERANCE
 
 

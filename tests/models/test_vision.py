@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.batch import ImageInput, split
+from sightline.batch import ImageInput
 from sightline.models.families import LLAVA
 from sightline.models.vision import Vision
 from tests.tiny import (
@@ -12,6 +12,7 @@ from tests.tiny import (
     largest_difference,
     picture,
     ragged_batch,
+    step_in_micro_batches,
     taken_gradients,
     tiny_policy,
     tiny_trained,
@@ -100,15 +101,7 @@ def test_a_step_in_micro_batches_gives_tower_and_projector_their_direct_gradient
     policy = tiny_policy(loaded)
     weights = torch.randn(batch.tokens.shape)
     wanted = gradients(loaded.trained(), (policy.score_plain(batch).logprobs * weights).sum())
-    policy.model.zero_grad()
-    policy.vision.begin_step([image for prompt in batch.prompts for image in prompt.images])
-    row = 0
-    for micro in split(batch, token_budget=1):
-        part = weights[row : row + micro.num_answers, : micro.tokens.shape[1]]
-        (policy.score(micro).logprobs * part).sum().backward()
-        row += micro.num_answers
-    policy.vision.end_step()
-    assert row == batch.num_answers
+    step_in_micro_batches(policy, batch, weights, loaded.trained())
     assert policy.vision.num_encoded == 2
     assert largest_difference(taken_gradients(loaded.trained()), wanted) <= 1e-5
 
