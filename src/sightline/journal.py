@@ -285,6 +285,32 @@ class Journal:
         shutil.rmtree(doomed)
 
 
+class Follower(Journal):
+    """The journal of a run that several processes make, in all of them but the first: it reads, and writes nothing."""
+
+    def lock(self) -> None:
+        """The first process holds the lock."""
+
+    def status(self, state: State, **facts: Any) -> None:
+        """Said by the first process."""
+
+    def write_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
+        """Written by the first process."""
+        return self._checkpoints / f"step-{step:06d}"
+
+    def prune(self, keep_last: int, best: int | None = None) -> None:
+        """Done by the first process."""
+
+    def rewind(self, step: int) -> None:
+        """Done by the first process."""
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Written by the first process."""
+
+    def _write_whole(self, name: str, content: str) -> None:
+        """Written by the first process."""
+
+
 def recipe_of(folder: str | Path) -> dict[str, Any] | None:
     """The resolved recipe of the run in this folder; None when there is no run."""
     path = Path(folder) / "recipe.yaml"

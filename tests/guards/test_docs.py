@@ -10,8 +10,8 @@ from sightline.config import load_recipe
 from sightline.registry import catalogue
 
 ROOT = Path(__file__).parents[2]
-JUDGES = ROOT / "recipes" / "judges"  # no runs: tests/test_config_judge.py holds them
-RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if JUDGES not in path.parents)
+NO_RUNS = ("judges", "launch")  # tests/test_config_judge.py and tests/train/test_lost_process.py hold them
+RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent.name not in NO_RUNS)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 CODE_SPAN = re.compile(r"`[^`\n]+`")

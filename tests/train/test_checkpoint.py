@@ -1,11 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from sightline.models.load import Loaded
-from sightline.train.checkpoint import WEIGHTS, read_state, read_weights, write_state
+from sightline.train.checkpoint import WEIGHTS, learned, read_state, read_weights, write_state
 from sightline.train.engine import Engine
 from tests.tiny import tiny_trained
 from tests.train.engines import preference_batch, tiny_engine
@@ -29,11 +30,15 @@ def tensors(engine: Engine, loaded: Loaded) -> dict[str, torch.Tensor]:
     return found
 
 
+def save(folder: Path, engine: Engine, loaded: Loaded, facts: dict[str, Any], feed: dict[str, torch.Tensor]) -> None:
+    write_state(folder, engine, learned(engine, loaded.trained()), facts, feed)
+
+
 def test_going_on_from_a_checkpoint_is_bit_for_bit_going_on(train: str, tmp_path: Path):
     loaded = tiny_trained(train)
     engine = updated(tiny_engine(loaded), 0, 1)
     engine.bad_steps = 1
-    write_state(tmp_path, engine, loaded.trained(), {"feed": {"position": 7}}, {"columns.x": torch.ones(2)})
+    save(tmp_path, engine, loaded, {"feed": {"position": 7}}, {"columns.x": torch.ones(2)})
     next_number = torch.rand(1)
     metrics = updated(engine, 2).update(preference_batch(seed=3))
 
@@ -52,7 +57,7 @@ def test_going_on_from_a_checkpoint_is_bit_for_bit_going_on(train: str, tmp_path
 
 def test_a_checkpoint_before_the_first_update_can_be_gone_on_from(train: str, tmp_path: Path):
     loaded = tiny_trained(train)
-    write_state(tmp_path, tiny_engine(loaded), loaded.trained(), {}, {})
+    save(tmp_path, tiny_engine(loaded), loaded, {}, {})
     again = tiny_engine(loaded)
     assert read_state(tmp_path, again, loaded.trained()) == ({}, {})
     assert again.step == 0
@@ -60,14 +65,14 @@ def test_a_checkpoint_before_the_first_update_can_be_gone_on_from(train: str, tm
 
 def test_a_checkpoint_holds_safetensors_and_json_alone(tmp_path: Path):
     loaded = tiny_trained("lora")
-    write_state(tmp_path, updated(tiny_engine(loaded), 0), loaded.trained(), {}, {})
+    save(tmp_path, updated(tiny_engine(loaded), 0), loaded, {}, {})
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
     assert set(load_file(tmp_path / WEIGHTS)) == set(loaded.trained())
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_a_name_that_is_odd(tmp_path: Path):
     loaded = tiny_trained("lora")
-    write_state(tmp_path, tiny_engine(loaded), loaded.trained(), {}, {})
+    save(tmp_path, tiny_engine(loaded), loaded, {}, {})
     with pytest.raises(ValueError, match=r"does not fit the run's model: .* has the shape .*None"):
         read_weights(tmp_path, tiny_trained("full").trained())
 
@@ -82,7 +87,7 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path):
 
 def test_weights_alone_are_those_of_the_checkpoint(train: str, tmp_path: Path):
     loaded = tiny_trained(train)
-    write_state(tmp_path, updated(tiny_engine(loaded), 0), loaded.trained(), {}, {})
+    save(tmp_path, updated(tiny_engine(loaded), 0), loaded, {}, {})
     again = tiny_trained(train)
     read_weights(tmp_path, again.trained())
     assert all(torch.equal(p, again.trained()[name]) for name, p in loaded.trained().items())

@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from sightline.batch import Batch
 from sightline.models.load import Loaded
+from sightline.models.sharding import whole
 from sightline.objectives.imitation import sft_objective
 from sightline.objectives.objective import Objective
 from sightline.objectives.preference import dpo_objective
@@ -56,6 +58,8 @@ class Scenario:
         return batch
 
 
+HOW = ("whole", "cut")
+"""Each process holds all weights, or its part of them."""
 ANCHORED = dpo_objective(beta=0.5, nll_weight=0.2)
 SCENARIOS = {
     "counts differ": Scenario(shards=((0,), (1, 2)), objective=ANCHORED, whole=True),
@@ -75,17 +79,22 @@ SCENARIOS = {
 }
 
 
-def one_step(scenario: Scenario, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, float]]:
+def one_step(
+    scenario: Scenario, batch: Batch, *, shard: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, float]]:
     """Gradient before clipping, weights after the step, and metrics; those of `measure` beside them."""
     loaded = scenario.model()
     engine = scenario.engine(loaded)
+    if shard:
+        engine.policy.shard()
+        engine.optimiser = torch.optim.SGD(loaded.trained().values(), lr=1.0)
     engine.accumulate(batch)
     sum_gradients(engine.parameters())
-    gradient = taken_gradients(loaded.trained())
+    gradient = {name: whole(value) for name, value in taken_gradients(loaded.trained()).items()}
     engine.optimiser.zero_grad(set_to_none=True)
     measured = engine.measure([batch])
     metrics = engine.update(batch)
-    weights = {name: p.detach().clone() for name, p in loaded.trained().items()}
+    weights = {name: whole(p.detach()).clone() for name, p in loaded.trained().items()}
     return gradient, weights, metrics | {f"measured/{name}": value for name, value in measured.items()}
 
 
@@ -96,10 +105,12 @@ def work(rank: int, folder: Path) -> None:
     assert rank_and_size() == (rank, 2)
     facts = {"sums": sum_over_ranks({"both": rank + 1.0, f"only {rank}": 5.0})}
     for name, scenario in SCENARIOS.items():
-        gradient, weights, metrics = one_step(scenario, scenario.batch().select(scenario.shards[rank]))
-        save_file(gradient, folder / f"{name}-{rank}-gradient.safetensors")
-        save_file(weights, folder / f"{name}-{rank}-weights.safetensors")
-        facts[name] = metrics
+        for how in HOW:
+            own = scenario.batch().select(scenario.shards[rank])
+            gradient, weights, metrics = one_step(scenario, own, shard=how == "cut")
+            save_file(gradient, folder / f"{name}-{how}-{rank}-gradient.safetensors")
+            save_file(weights, folder / f"{name}-{how}-{rank}-weights.safetensors")
+            facts[f"{name}-{how}"] = metrics
     (folder / f"{rank}.json").write_text(json.dumps(facts))
     dist.destroy_process_group()
 
@@ -123,33 +134,34 @@ def facts(folder: Path, rank: int) -> dict[str, dict[str, float]]:
     return json.loads((folder / f"{rank}.json").read_text())
 
 
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", [name for name, scenario in SCENARIOS.items() if not scenario.broken])
-def test_two_processes_give_the_gradient_the_step_and_the_metrics_of_one(name: str, folder: Path):
+def test_two_processes_give_the_gradient_the_step_and_the_metrics_of_one(name: str, how: str, folder: Path):
     scenario = SCENARIOS[name]
     gradient, weights, metrics = one_step(scenario, scenario.batch())
     assert metrics["optim/grad_norm"] > 0.1, "so that clipping is part of the step"
     for rank in range(2):
-        found = load_file(folder / f"{name}-{rank}-gradient.safetensors")
+        found = load_file(folder / f"{name}-{how}-{rank}-gradient.safetensors")
         assert largest_difference(found, gradient) <= 1e-5
-        assert facts(folder, rank)[name] == pytest.approx(metrics, rel=1e-5, abs=1e-6)
-        for parameter, value in load_file(folder / f"{name}-{rank}-weights.safetensors").items():
+        assert facts(folder, rank)[f"{name}-{how}"] == pytest.approx(metrics, rel=1e-5, abs=1e-6)
+        for parameter, value in load_file(folder / f"{name}-{how}-{rank}-weights.safetensors").items():
             torch.testing.assert_close(value, weights[parameter], atol=1e-6, rtol=1e-5)
 
 
 def test_both_processes_end_with_the_same_bits(folder: Path):
-    for name in SCENARIOS:
-        first, second = (load_file(folder / f"{name}-{rank}-weights.safetensors") for rank in range(2))
+    for name, how in product(SCENARIOS, HOW):
+        first, second = (load_file(folder / f"{name}-{how}-{rank}-weights.safetensors") for rank in range(2))
         assert all(torch.equal(first[parameter], second[parameter]) for parameter in first)
 
 
 def test_a_step_that_is_not_finite_in_one_process_is_skipped_in_both(folder: Path):
     scenario = SCENARIOS["one is not finite"]
     untouched = {name: p.detach() for name, p in scenario.model().trained().items()}
-    for rank in range(2):
-        metrics = facts(folder, rank)["one is not finite"]
+    for rank, how in product(range(2), HOW):
+        metrics = facts(folder, rank)[f"one is not finite-{how}"]
         assert metrics["optim/skipped"] == 1
         assert not math.isfinite(metrics["loss/total"]) or not math.isfinite(metrics["optim/grad_norm"])
-        weights = load_file(folder / f"one is not finite-{rank}-weights.safetensors")
+        weights = load_file(folder / f"one is not finite-{how}-{rank}-weights.safetensors")
         assert all(torch.equal(weights[name], untouched[name]) for name in weights)
 
 

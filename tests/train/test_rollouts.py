@@ -16,7 +16,7 @@ from sightline.records import Completion, Message, Prompt
 from sightline.rewards.contract import Judged
 from sightline.train.rollouts import RolloutFeed, RolloutPlan
 
-PLAN = RolloutPlan(prompts=4, prompts_per_step=2, group_size=3, seed=1)
+PLAN = RolloutPlan(prompts=4, prompts_per_step=2, group_size=3, seed=1, num_steps=10)
 PROMPTS = [Prompt(id=str(i), messages=(Message(role="user", content=(f"{i}",)),)) for i in range(10)]
 
 
@@ -46,7 +46,6 @@ class CountingJudge:
     def __call__(
         self, prompts: Sequence[Prompt], answers: Sequence[tuple[Completion, ...]], *, progress: float
     ) -> list[tuple[Judged, ...]]:
-        self.num_seen += sum(map(len, answers))
         self.progress.append(progress)
         return [tuple(self.judge(p, c) for c in group) for p, group in zip(prompts, answers, strict=True)]
 
@@ -55,6 +54,9 @@ class CountingJudge:
         if size == self.unscorable:
             return Judged(value=None, problem="raised ValueError: unreadable")
         return Judged(value=1.0 if int(prompt.id) < self.dull else float(size), parts={"size": float(size)})
+
+    def observe(self, judged: Sequence[tuple[Judged, ...]]) -> None:
+        self.num_seen += sum(map(len, judged))
 
     def facts(self, progress: float) -> dict[str, float]:
         return {"curriculum/threshold": progress}
@@ -97,7 +99,6 @@ def feed(plan: RolloutPlan = PLAN, judge: CountingJudge | None = None) -> Rollou
         sample=sample,
         judge=judge or CountingJudge(),
         credit=MeanCredit(),
-        num_steps=10,
     )
 
 

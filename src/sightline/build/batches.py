@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from sightline.batch import Batch
 from sightline.build.loading import Row
 from sightline.build.progress import Say
@@ -14,6 +16,7 @@ from sightline.models.load import Loaded
 from sightline.models.reference import KeptLogprobs, Reference, adapter_off, frozen_copy
 from sightline.objectives.objective import Objective
 from sightline.registry import find
+from sightline.train.distributed import gathered, own_share
 from sightline.train.feeds import comparison_batch, group_batch, with_reference
 
 RATING_OPTIONS = ("likelihood", "head_learning_rate", "members", "member_hidden", "member_epochs")
@@ -45,11 +48,13 @@ def batch_maker(recipe: Recipe) -> Callable[[Sequence[Row]], Batch]:
     return make
 
 
-def batches(groups: Sequence[Row], recipe: Recipe, reference: Reference | None) -> Iterator[Batch]:
-    """The groups as batches of a step each, in order."""
+def batches(
+    groups: Sequence[Row], recipe: Recipe, reference: Reference | None, *, shared: bool = True
+) -> Iterator[Batch]:
+    """The groups as batches of a step each, in order; of each batch a process has its share, unless not `shared`."""
     make, size = batch_maker(recipe), recipe.train.groups_per_step
     parts = (groups[start : start + size] for start in range(0, len(groups), size))
-    return (with_reference(make(part), reference) for part in parts)
+    return (with_reference(make(own_share(part) if shared else part), reference) for part in parts)
 
 
 def make_reference(
@@ -62,11 +67,22 @@ def make_reference(
     if kind == "cached" and learns_from_rewards(recipe):
         raise ValueError("reference.kind: cached knows no answers before they are sampled; use copy")
     if kind == "adapter_off":
-        return adapter_off(policy, loaded)
+        return _with_whole_weights(policy, adapter_off(policy, loaded))
     if kind == "copy":
-        return frozen_copy(policy, loaded)
+        return _with_whole_weights(policy, frozen_copy(policy, loaded))
     assert recipe.reference.cache is not None
     kept = KeptLogprobs(Path(recipe.reference.cache), policy, loaded)
-    num_new = sum(kept.keep(batches(some, recipe, None)) for some in groups)
+    num_new = sum(gathered([sum(kept.keep(batches(some, recipe, None)) for some in groups)]))
+    kept.look()  # at what other processes wrote
     say(f"reference: log-probs of {num_new} answers computed, the others were kept in {recipe.reference.cache}")
     return kept
+
+
+def _with_whole_weights(policy: Policy, reference: Reference) -> Reference:
+    """The reference, read while all weights are together."""
+
+    def score(batch: Batch) -> Tensor:
+        with policy.whole_weights():
+            return reference(batch)
+
+    return score

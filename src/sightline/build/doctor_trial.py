@@ -94,7 +94,7 @@ def try_step(
         if judge is not None:
             feed = rollout_feed(small, rows, policy, _Patient(judge), reference, 1)
             # a throw-away answer: what judges beside the model needs its time to start
-            judge([rows[0][0].prompt], [(Completion(text="-"),)], progress=0.0, observe=False)
+            judge([rows[0][0].prompt], [(Completion(text="-"),)], progress=0.0)
         _forget_peak()
         began = time.monotonic()
         batch = next(feed)
@@ -132,7 +132,10 @@ class _Patient:
     def __call__(
         self, prompts: Sequence[Prompt], answers: Sequence[tuple[Completion, ...]], *, progress: float
     ) -> list[tuple[Judged, ...]]:
-        return self._judge(prompts, answers, progress=progress, observe=False)
+        return self._judge(prompts, answers, progress=progress)
+
+    def observe(self, judged: Sequence[tuple[Judged, ...]]) -> None:
+        pass
 
     def facts(self, progress: float) -> dict[str, float]:
         return self._judge.facts(progress)

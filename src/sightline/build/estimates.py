@@ -79,7 +79,8 @@ class Estimate:
     """What one process needs."""
 
     memory: Mapping[str, int]
-    """Part -> bytes. `activations` and `rollout cache` are never there together."""
+    """Part -> bytes. `activations` and `rollout cache` are never there together; nor are layers' weights `together`
+    while there are activations."""
     peak: int
     """Most bytes at once."""
     seconds: Mapping[str, float]
@@ -94,24 +95,36 @@ class Estimate:
 def estimate(recipe: Recipe, sizes: Sizes, lengths: Lengths, machine: Machine) -> Estimate:
     """Memory and time of one process of a run."""
     groups = max(1, recipe.train.groups_per_step // machine.gpus)
+    parts = machine.gpus if recipe.train.shard else 1
     memory = {
-        "weights": sizes.weight_bytes + _beside(recipe, sizes),
-        "gradients": 4 * sizes.trained,
-        "optimiser": 8 * sizes.trained,
+        "weights": sizes.weight_bytes // parts + _beside(recipe, sizes),
+        "together": sizes.weight_bytes if parts > 1 else 0,
+        "gradients": 4 * sizes.trained // parts,
+        "optimiser": 8 * sizes.trained // parts,
         "kept features": _features(sizes, lengths, machine),
         "activations": _activations(recipe, sizes, lengths, groups, machine),
         "rollout cache": _rollout(recipe, sizes, lengths, groups) if recipe.rewards else 0,
         "the process": machine.own,
     }
-    learning = memory["gradients"] + memory["activations"]
+    in_a_pass = _in_a_pass(sizes) if parts > 1 else 0
+    learning = memory["gradients"] + memory["activations"] + in_a_pass
     always = memory["weights"] + memory["optimiser"] + memory["kept features"] + machine.own
-    peak = always + max(learning, memory["rollout cache"])
+    peak = always + max(learning, memory["rollout cache"] + memory["together"])
     return Estimate(memory=memory, peak=peak, seconds=_seconds(recipe, sizes, lengths, groups, machine))
 
 
 def group_tokens(lengths: Lengths) -> float:
     """Packed tokens of a group: its prompt once, and its answers less their last tokens."""
     return lengths.prompt + lengths.answers * max(0.0, lengths.answer - 1)
+
+
+def _in_a_pass(sizes: Sizes) -> int:
+    """Weights that lie together while a pass lasts, where they are cut: two layers, and all that is no layer; and
+    gradients of one layer and of the head before they are summed."""
+    layers = 2 * sizes.language.weights // sizes.language.layers
+    outside = 2 * sizes.vocabulary * sizes.language.width + sizes.tower.weights
+    trained = 4 if sizes.trained_matrices else 0
+    return (layers + outside) * (trained or 2) + trained * (layers // 2 + outside - sizes.tower.weights)
 
 
 def _beside(recipe: Recipe, sizes: Sizes) -> int:

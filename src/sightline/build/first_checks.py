@@ -143,7 +143,7 @@ def equals_reference(policy: Policy, batch: Batch, reference: Callable[[Batch], 
         return Line(
             name=name,
             state="fail",
-            said=f"before the first update the policy differs from its reference ({kind}) by up to {difference:.2g} "
+            said=f"before the first update the policy differs from its reference ({kind}) by {difference:.2g} "
             f"per token (allowed {allowed:.1g})",
             cure=REFERENCE_CURES.get(kind, "please report the recipe"),
         )

@@ -26,6 +26,7 @@ from sightline.rewards.contract import Score
 from sightline.rewards.judges.contract import JudgeProtocol, Subject
 from sightline.rewards.judges.rounds import Counts, judge_all
 from sightline.rewards.kept_answers import KeptAnswers
+from sightline.train.distributed import rank_and_size
 
 GROUPS_AT_ONCE = 128
 ENOUGH_QUESTIONS = 8
@@ -62,7 +63,9 @@ def open_judge(
     """
     protocol = make_protocol(recipe)
     assert recipe.cache is not None, "load_judge fills it in"
-    with KeptAnswers(Path(recipe.cache)) as kept, open_answerer(recipe, stop) as answerer:
+    rank, _ = rank_and_size()
+    folder = Path(recipe.cache) / f"process-{rank}" if rank else Path(recipe.cache)  # one process writes in each
+    with KeptAnswers(folder) as kept, open_answerer(recipe, stop) as answerer:
         if len(kept):
             say(f"{recipe.cache} keeps {len(kept):,} replies; what they answer is not asked again")
         yield Judge(recipe, protocol, answerer, kept, _Progress(say, total))

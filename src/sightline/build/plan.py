@@ -32,6 +32,7 @@ CURES = {
     "gradients": "model.train: lora, which trains adapters alone",
     "optimiser": "model.train: lora, which trains adapters alone",
     "activations": "model.gradient_checkpointing: true, then a smaller train.token_budget or model.max_pixels",
+    "together": "model.dtype: bfloat16, or a model that fits one GPU: sampling and reading need it whole",
     "rollout cache": "a smaller rollout.prompts_at_once or rollout.max_tokens",
 }
 """What makes a part smaller."""
@@ -244,7 +245,11 @@ def _notes(recipe: Recipe, planned: Planned, answer_tokens: int | None) -> Itera
     if recipe.rewards and answer_tokens is None:
         yield "answers are taken to be half as long as rollout.max_tokens; --answer-tokens says better"
     if machine.gpus > 1:
-        yield "weights lie whole on every GPU: this version shares the data among processes, not the weights"
+        yield (
+            "each GPU holds its part of weights, gradients and optimiser; to sample and to read, all weights together"
+            if recipe.train.shard
+            else "weights lie whole on every GPU; train.shard: true cuts them, with gradients and optimiser"
+        )
     if machine.kind == "cuda":
         yield "speed on GPUs is reckoned from published rates and has not been measured with this version"
     if not planned.fits:

@@ -101,7 +101,8 @@ def fit_of(recipe: Recipe) -> Fit:
 def compared(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> Compared:
     """States of all compared answers of some groups, read once."""
     found = [
-        (batch, gather(policy, batch, token_budget=recipe.train.token_budget)) for batch in batches(rows, recipe, None)
+        (batch, gather(policy, batch, token_budget=recipe.train.token_budget))
+        for batch in batches(rows, recipe, None, shared=False)
     ]
     answers = np.cumsum([0, *(batch.num_answers for batch, _ in found)])
     prompts = np.cumsum([0, *(len(batch.prompts) for batch, _ in found)])

@@ -1,6 +1,7 @@
 """What a run that learns from rewards has besides a run on data: sampler, judge, credit, critic, and their feed."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -17,8 +18,9 @@ from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.sampler import SamplingParams, sample
 from sightline.records import Completion
+from sightline.rewards.contract import Judged
 from sightline.train.credit import Credit
-from sightline.train.distributed import rank_and_size
+from sightline.train.distributed import gathered, own_share
 from sightline.train.engine import TrainingStopped
 from sightline.train.monitors import Alarm, Bounds, Watch, watched
 from sightline.train.pairing import Pairing
@@ -69,38 +71,29 @@ def rollout_feed(
     num_steps: int,
 ) -> RolloutFeed:
     """The feed of sampled and judged answers."""
-    rank, world_size = rank_and_size()
-    plan = rollout_plan(recipe)
-    stream = Stream(
-        len(rows),
-        seed=recipe.seed,
-        batch_size=plan.prompts * world_size,
-        epochs=None,
-        rank=rank,
-        world_size=world_size,
-    )
+    plan = replace(rollout_plan(recipe), num_steps=num_steps)
+    stream = Stream(len(rows), seed=recipe.seed, batch_size=plan.prompts, epochs=None)
     prompts = [group.prompt for group, _ in rows]
     return RolloutFeed(
         prompts,
         stream,
         plan,
+        weights=policy.whole_weights,
         read=lambda row: rows[row][1].prompt(prompts[row]),
         sample=sampler(recipe, policy, rows[0][1]),
         judge=judge,
         credit=make_pairing(recipe, reference)
         if recipe.objective.kind == "dpo"
         else make_credit(recipe, policy, rows[0][1], reference),
-        num_steps=num_steps,
     )
 
 
 def rollout_plan(recipe: Recipe) -> RolloutPlan:
-    """Sizes of a rollout, of this process."""
-    _, world_size = rank_and_size()
+    """Sizes of a rollout."""
     settings, per_step = recipe.rollout, recipe.train.groups_per_step
     return RolloutPlan(
-        prompts=max(1, (settings.prompts or per_step) // world_size),
-        prompts_per_step=max(1, per_step // world_size),
+        prompts=settings.prompts or per_step,
+        prompts_per_step=per_step,
         group_size=settings.group_size,
         passes=settings.passes,
         max_refills=settings.max_refills,
@@ -197,10 +190,13 @@ def make_watch(
 def judged_greedily(
     policy: Policy, rows: Sequence[Row], judge: RunJudge, *, max_tokens: int, batch_size: int = 64
 ) -> dict[str, float]:
-    """Mean reward, its parts and the held-out measure of greedy answers: what evaluation during a run looks at."""
-    values: list[float] = []
+    """Mean reward, its parts and the held-out measure of greedy answers: what evaluation during a run looks at.
+
+    Every process looks at its share of the rows, and all learn of all answers.
+    """
+    rows = own_share(rows)
+    judged: list[Judged] = []
     held_out: list[float] = []
-    parts: dict[str, list[float]] = {}
     params = SamplingParams(temperature=0.0, max_tokens=max_tokens)
     for start in range(0, len(rows), batch_size):
         some = rows[start : start + batch_size]
@@ -208,11 +204,13 @@ def judged_greedily(
         drawn = sample(policy, prompts, num=1, params=params, end_of_turn=some[0][1].end_of_turn)
         answers = [tuple(as_completion(some[0][1], a, params) for a in group) for group in drawn]
         held_out += judge.measure([g.prompt for g, _ in some], answers)
-        for group in judge([g.prompt for g, _ in some], answers, progress=1.0, observe=False):
-            values += [one.value for one in group if one.value is not None]
-            for one in group:
-                for name, value in one.parts.items():
-                    parts.setdefault(name, []).append(value)
+        judged += [one for group in judge([g.prompt for g, _ in some], answers, progress=1.0) for one in group]
+    judged, held_out = gathered(judged), gathered(held_out)
+    values = [one.value for one in judged if one.value is not None]
+    parts: dict[str, list[float]] = {}
+    for one in judged:
+        for name, value in one.parts.items():
+            parts.setdefault(name, []).append(value)
     mean = {f"reward/{name}": sum(found) / len(found) for name, found in parts.items()}
     average = sum(values) / max(1, len(values))
     found = {"loss/total": -average, "reward/mean": average} | mean

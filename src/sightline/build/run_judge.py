@@ -21,6 +21,7 @@ from sightline.rewards.detection import PHASES, phase_at, vision_r1
 from sightline.rewards.frames import better_frame
 from sightline.rewards.judging import FACTORY, compose, make_judge
 from sightline.rewards.pool import Call, RewardPool
+from sightline.train.distributed import rank_and_size
 
 MAX_KEPT_FAILURES = 100
 
@@ -52,6 +53,7 @@ class RunJudge:
         entries = [entry.model_dump() for entry in recipe.rewards]
         self._readers = readers
         self._checked = False
+        self._seen: list[Call] = []
         self._max_tokens = recipe.rollout.max_tokens
         composed = compose(entries)
         self._curriculum: Curriculum = composed.curriculum()
@@ -76,26 +78,30 @@ class RunJudge:
         answers: Sequence[tuple[Completion, ...]],
         *,
         progress: float,
-        observe: bool = True,
     ) -> list[tuple[Judged, ...]]:
-        """What the rewards say of every answer; then the curriculum sees what was reached."""
+        """What the rewards say of every answer."""
         calls = self._calls(prompts, answers, progress, self._curriculum.values(progress))
         found = self._pool(calls)
-        if observe and not self._checked:
-            _check_rewards_work(found)
-            self._check_frames(calls)
-            self._checked = True
+        if not self._checked:
+            self._seen = calls
         groups: list[tuple[Judged, ...]] = []
         for group in answers:
             start = sum(map(len, groups))
             groups.append(tuple(found[start : start + len(group)]))
-            if observe:
-                self._curriculum.observe(_measures(groups[-1]))
-        if observe and (unknown := self._curriculum.unmeasured()):
-            measured = sorted({name for group in groups for name in _measures(group)})
+        return groups
+
+    def observe(self, judged: Sequence[tuple[Judged, ...]]) -> None:
+        """The curriculum sees what was reached; on the first rollout, rewards that cannot be right are refused."""
+        if not self._checked:
+            _check_rewards_work([one for group in judged for one in group])
+            self._check_frames(self._seen)
+            self._checked, self._seen = True, []
+        for group in judged:
+            self._curriculum.observe(_measures(group))
+        if unknown := self._curriculum.unmeasured():
+            measured = sorted({name for group in judged for name in _measures(group)})
             problem = f"rewards: a schedule follows the skill {unknown[0]!r}, which no reward measures"
             raise ValueError(f"{problem}{did_you_mean(unknown[0], measured)}")
-        return groups
 
     def measure(self, prompts: Sequence[Prompt], answers: Sequence[tuple[Completion, ...]]) -> list[float]:
         """The held-out measure of every answer that has one."""
@@ -229,9 +235,11 @@ def picture_of(prompt: Prompt, inputs: Inputs) -> bytes | str | None:
 def _keep_failure(journal: Journal, call: Call, problem: str) -> None:
     folder = journal.folder / "reward-failures"
     folder.mkdir(exist_ok=True)
+    rank, _ = rank_and_size()
     number = len(list(folder.iterdir()))
     if number < MAX_KEPT_FAILURES:
         group = Group(
             prompt=Prompt(id=str(number), messages=(), truth=call.context.truth), completions=(call.completion,)
         )
-        (folder / f"{number:04d}.json").write_text(group.to_json() + "\n" + problem + "\n")
+        name = f"{number:04d}" + (f"-process-{rank}" if rank else "")
+        (folder / f"{name}.json").write_text(group.to_json() + "\n" + problem + "\n")

@@ -33,7 +33,7 @@ from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
 from sightline.data.stream import Stream
 from sightline.environment import environment
-from sightline.journal import Journal, RunFailed, recipe_of
+from sightline.journal import Follower, Journal, RunFailed, recipe_of
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
@@ -41,7 +41,7 @@ from sightline.models.sampler import SamplingParams, sample
 from sightline.records import Group, RecordError
 from sightline.reports.run_report import write_run_report
 from sightline.rewards.pool import RewardFailed
-from sightline.train.distributed import rank_and_size
+from sightline.train.distributed import processes_joined, rank_and_size, speaks_of_processes, wait_for_all
 from sightline.train.engine import Engine, TrainingStopped
 from sightline.train.feeds import GroupFeed, check_signals, imitated
 from sightline.train.loop import Plan, Run, resume_from_latest, run_loop
@@ -67,23 +67,47 @@ def train(recipe: Recipe, *, say: Say = print, show: Show | None = None) -> Path
     """Run a recipe from its start or from its last checkpoint; returns the run folder."""
     assert recipe.out is not None
     folder = Path(recipe.out)
-    known = recipe_of(folder)
-    journal = Journal.create(folder, to_dict(recipe), environment()) if known is None else Journal.open(folder)
-    with journal, shown(Console(), recipe.name) as own_show:
-        journal.lock()
-        try:
-            _run(recipe, journal, say, show or own_show)
-        except (TrainingStopped, RewardFailed) as error:
-            journal.status("failed", reason=str(error))
-            raise RunFailed(str(error)) from error
-        except (ValueError, OSError) as error:
-            with suppress(RunFailed):  # a full disk may not even take the status
-                journal.status("failed", reason=str(error))
-            raise
-        except KeyboardInterrupt:
-            say(f"stopped; everything is saved. Go on with: sightline resume {folder}")
-            raise
+    with processes_joined():
+        if rank_and_size()[0] == 0:
+            with _journal_of(recipe, folder) as journal, shown(Console(), recipe.name) as own_show:
+                _watched_run(recipe, journal, say, show or own_show)
+        else:
+            _watched_run(recipe, Follower(folder), lambda line: None, lambda step, num_steps, metrics: None)
     return folder
+
+
+def _journal_of(recipe: Recipe, folder: Path) -> Journal:
+    """The journal of a run that begins or goes on, under its lock."""
+    journal = (
+        Journal.create(folder, to_dict(recipe), environment()) if recipe_of(folder) is None else Journal.open(folder)
+    )
+    journal.lock()
+    return journal
+
+
+def _watched_run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
+    """The run; however it ends, its folder says how."""
+    try:
+        wait_for_all()  # until the folder is there
+        _run(recipe, journal, say, show)
+    except (TrainingStopped, RewardFailed) as error:
+        journal.status("failed", reason=str(error))
+        raise RunFailed(str(error)) from error
+    except (ValueError, OSError) as error:
+        with suppress(RunFailed):  # a full disk may not even take the status
+            journal.status("failed", reason=str(error))
+        raise
+    except RuntimeError as error:
+        if not speaks_of_processes(error):
+            raise
+        latest = journal.latest()
+        saved = "nothing was saved yet" if latest is None else f"everything up to {latest.name} is saved"
+        reason = f"another process of the run is gone; {saved}; its own words are above or in the launcher's log"
+        journal.status("failed", reason=reason)
+        raise RunFailed(f"{reason}; go on with the same command, on any number of processes") from error
+    except KeyboardInterrupt:
+        say(f"stopped; everything is saved. Go on with: sightline resume {journal.folder}")
+        raise
 
 
 def resume(folder: Path, *, say: Say = print, show: Show | None = None) -> Path:
@@ -105,6 +129,8 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     policy = make_policy(recipe, loaded)
     validation = read_data(recipe, recipe.data.validation_files, loaded)
     reference = make_reference(recipe, policy, loaded, [data.groups, validation.groups], say)
+    if recipe.train.shard:
+        _cut(policy, say)
     with run_judge(recipe, journal, [*data.groups, *validation.groups]) as judge:
         run = assemble(recipe, journal, loaded, policy, data, validation, reference, judge)
         run.show = show
@@ -114,14 +140,31 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
         if step:
             say(f"going on from step {step} of {run.plan.num_steps}")
         elif recipe.train.check_first_batch:
-            for line in first_checks(recipe, policy, data.groups, reference):
-                if line.state != "skip":
-                    say(stop_at_failure(line))
+            with policy.whole_weights():
+                for line in first_checks(recipe, policy, data.groups, reference):
+                    if line.state != "skip":
+                        say(stop_at_failure(line))
         run_loop(run)
-        if judge is not None:
-            say(time_outside(journal))
-        if policy.rating is not None:
-            finish_rating(recipe, policy, data.groups, validation.groups, journal, say)
+    with policy.whole_weights():
+        if rank_and_size()[0] == 0:
+            _finish(recipe, policy, data, validation, journal, say)
+        wait_for_all()
+
+
+def _cut(policy: Policy, say: Say) -> None:
+    """Each process keeps its part of the weights."""
+    if rank_and_size()[1] == 1:
+        say("train.shard: there is one process, so it holds all weights")
+    else:
+        policy.shard()
+
+
+def _finish(recipe: Recipe, policy: Policy, data: Data, validation: Data, journal: Journal, say: Say) -> None:
+    """What the first process does when all updates are made: an ensemble where ratings are learned, and the report."""
+    if recipe.rewards:
+        say(time_outside(journal))
+    if policy.rating is not None:
+        finish_rating(recipe, policy, data.groups, validation.groups, journal, say)
     say(f"report: {write_run_report(journal.folder)}")
 
 
@@ -229,7 +272,7 @@ def assemble(
         ),
         token_budget=settings.token_budget,
         max_grad_norm=optim.max_grad_norm,
-        quarantine=lambda batch, step, why: save_batch(journal.folder / "bad-steps", batch, step, why),
+        quarantine=lambda batch, step, why: save_batch(journal.folder / "bad-steps", batch, step, why, process=rank),
     )
     run = Run(
         engine=engine,
@@ -245,13 +288,15 @@ def assemble(
             log_every=settings.log_every,
             evaluate_every=settings.evaluate_every,
         ),
-        trackers=open_trackers(recipe.tracking, folder=journal.folder, run=recipe.name, recipe=to_dict(recipe)),
+        trackers=open_trackers(
+            recipe.tracking if rank == 0 else (), folder=journal.folder, run=recipe.name, recipe=to_dict(recipe)
+        ),
     )
     if validation.groups and judge is not None:
         run.evaluate = lambda: judged_greedily(policy, validation.groups, judge, max_tokens=recipe.rollout.max_tokens)
     elif validation.groups:
         run.evaluate = lambda: engine.measure(batches(validation.groups, recipe, reference))
-    if settings.samples > 0 and rank == 0:
+    if settings.samples > 0:
         run.sample = lambda: _samples(policy, (validation.groups or data.groups)[: settings.samples])
     return run
 

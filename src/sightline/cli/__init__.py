@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError, UnusedCliTokensError
 
 from sightline.cli import doctor, judges, rewards, rooms, runs, studies
-from sightline.cli.parts import app, printable
+from sightline.cli.parts import app, printable, process_number
 from sightline.journal import RunFailed
 
 __all__ = ["app", "doctor", "judges", "main", "rewards", "rooms", "runs", "studies"]
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CycloptsError, ValueError, OSError) as error:
         if os.environ.get("SIGHTLINE_TRACEBACK"):
             raise
-        sys.stderr.write(f"sightline: error: {printable(_sentence(error))}\n")
+        whose = f"process {number}: " if (number := process_number()) else ""
+        sys.stderr.write(f"sightline: error: {whose}{printable(_sentence(error))}\n")
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         return 1 if full or isinstance(error, RunFailed) else 2
 

@@ -4,6 +4,7 @@ Knows no single command.
 """
 
 import difflib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,9 +56,15 @@ def cell(text: object) -> Text:
     return Text(printable(text))
 
 
+def process_number() -> int:
+    """Number of this process among those that a launcher started; 0 alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def say(text: object, *, end: str = "\n") -> None:
-    """One line of output, or several."""
-    sys.stdout.write(f"{printable(text)}{end}")
+    """One line of output, or several; of several processes the first one speaks."""
+    if process_number() == 0:
+        sys.stdout.write(f"{printable(text)}{end}")
 
 
 def show(table: Table) -> None:

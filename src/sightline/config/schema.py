@@ -230,6 +230,8 @@ class Train(BaseModel):
     """Last checkpoints to keep; with validation files the best one is kept besides."""
     log_every: Count = 1
     """Steps between lines in metrics.jsonl."""
+    shard: bool = False
+    """With several processes: each holds its part of weights, gradients and optimiser state (FSDP2) instead of all."""
     samples: Whole = 4
     """Prompts whose greedy answers go to samples.jsonl at each checkpoint; 0 for none."""
     threads: Count | None = None

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sightline.batch import Batch, Scores
+from sightline.batch import Batch, PromptTokens, Scores, make_batch
 from sightline.models.attention import PLANNED, AttentionPlan, TreePlan, attention_of, windows_of
 from sightline.models.families import Family
 from sightline.models.heads import Critic, RatingHead
 from sightline.models.layout import Layout, pack
+from sightline.models.sharding import Sharding
 from sightline.models.vision import Vision
 
 CHUNK_ELEMENTS = 2**25
@@ -49,6 +50,7 @@ class Policy:
         self.autocast = autocast
         self.critic = critic
         self.rating = rating
+        self.sharding: Sharding | None = None
         self.windows = windows_of(family.language_model(model).config)  # type: ignore[arg-type]
         self.temperature = temperature
         """Log-probabilities are those of logits divided by this."""
@@ -61,9 +63,36 @@ class Policy:
         ("ratings"), prompt and image once."""
         if batch.num_answers == 0:  # a process may have no groups in a step
             nothing = torch.zeros(batch.tokens.shape, device=next(self.model.parameters()).device)
-            given = {name: nothing if name in want else None for name in ("entropy", "values")}
             none_rated = None if self.rating is None else nothing.new_zeros(0, self.rating.size)
+            if self.sharding is not None and not self.sharding.together:  # others have something to score
+                passed = self._idle()
+                nothing, none_rated = nothing + passed, None if none_rated is None else none_rated + passed
+            given = {name: nothing if name in want else None for name in ("entropy", "values")}
             return Scores(logprobs=nothing, ratings=none_rated if "ratings" in want else None, **given)
+        if self.sharding is None:
+            return self._score(batch, want)
+        sharding = self.sharding
+        return Scores(**sharding.run(lambda: _anchored(self._score(batch, want), sharding)))
+
+    def shard(self) -> None:
+        """Cut the weights over the processes of the run: each holds its part."""
+        if self.critic is not None and self.critic.model is not None:
+            raise ValueError("train.shard cuts one model; set critic.separate: false")
+        self.sharding = self.vision.sharding = Sharding(self.model, self.family)
+
+    def _idle(self) -> Tensor:
+        """Zero, after a pass through the model."""
+        token = int((~self._banned).nonzero()[0])
+        batch = make_batch([PromptTokens(id="idle", ids=(token, token))], [[(token,)]])
+        return 0.0 * self.score(batch).logprobs.sum()
+
+    @contextmanager
+    def whole_weights(self) -> Iterator[None]:
+        """All weights in this process, to read without gradient; all processes must enter."""
+        with nullcontext() if self.sharding is None else self.sharding.whole_weights():
+            yield
+
+    def _score(self, batch: Batch, want: frozenset[str]) -> Scores:
         layout = self.lay_out(batch)
         with self.precision():
             embeddings, plan = self.embed(layout, batch), TreePlan(layout=layout, windows=self.windows)
@@ -186,7 +215,9 @@ class Policy:
     def precision(self) -> Iterator[None]:
         """The run's arithmetic: autocast when it was asked for."""
         device = next(self.model.parameters()).device.type
-        with torch.autocast(device, self.autocast) if self.autocast is not None else nullcontext():
+        # kept casts of weights that are put together for one pass would keep them all
+        kept = self.sharding is None
+        with nullcontext() if self.autocast is None else torch.autocast(device, self.autocast, cache_enabled=kept):
             yield
 
     def _read(
@@ -273,6 +304,12 @@ def plain_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     starts = torch.as_tensor([len(batch.prompts[prompt].ids) for prompt in batch.group.tolist()]) - 1
     predicting = starts[:, None] + torch.arange(batch.tokens.shape[1])
     return ids, attention, predicting
+
+
+def _anchored(scores: Scores, sharding: Sharding) -> dict[str, Tensor]:
+    """What was wanted, by name; with the gradient of zero that other processes count on."""
+    found = {name: value for name in Scores.__slots__ if (value := getattr(scores, name)) is not None}
+    return {name: value + sharding.anchor(seeing=False).to(value.dtype) for name, value in found.items()}
 
 
 def _whole(batch: Batch) -> Tensor:

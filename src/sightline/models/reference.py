@@ -63,7 +63,11 @@ class KeptLogprobs:
         self._fresh: dict[str, Tensor] = {}
         self._memory: dict[str, Tensor] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(folder.glob("segment-*.safetensors")):
+        self.look()
+
+    def look(self) -> None:
+        """See what is in the folder."""
+        for path in sorted(self._folder.glob("segment-*.safetensors")):
             with safe_open(path, "pt") as file:
                 self._where.update(dict.fromkeys(file.keys(), path))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sightline.batch import ImageInput
 from sightline.models.families import Family
+from sightline.models.sharding import Sharding
 
 ENCODE_BATCH = 64
 
@@ -29,6 +30,8 @@ class Vision:
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
         self._kept_bytes = 0
         self._step: dict[str, tuple[Tensor, Tensor]] | None = None
+        self._anchor: Tensor | None = None
+        self.sharding: Sharding | None = None
         self.num_encoded = 0
         """Images encoded so far, for the log and for tests."""
 
@@ -50,7 +53,7 @@ class Vision:
         """Encode a step's images once with gradient; until `end_step`, micro-batches share detached features."""
         if self.frozen:
             return
-        encoded = self._encode(_distinct(images))
+        encoded = self._encode_as_one(_distinct(images))
         self._step = {key: (value, value.detach().requires_grad_()) for key, value in encoded.items()}
 
     def end_step(self) -> None:
@@ -58,13 +61,23 @@ class Vision:
         if self._step is None:
             return
         used = [(whole, leaf.grad) for whole, leaf in self._step.values() if leaf.grad is not None]
-        self._step = None
+        if self._anchor is not None:
+            used.append((self._anchor, torch.zeros_like(self._anchor)))
+        self.abandon_step()
         if used:
             torch.autograd.backward([whole for whole, _ in used], [grad for _, grad in used])
 
     def abandon_step(self) -> None:
         """Forget a step that failed."""
-        self._step = None
+        self._step = self._anchor = None
+
+    def _encode_as_one(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
+        """Features of a step's images; where weights are cut, also in a process without images."""
+        if self.sharding is None:
+            return self._encode(images)
+        sharding = self.sharding
+        encoded, self._anchor = sharding.run(lambda: [self._encode(images), sharding.anchor(seeing=True)])
+        return encoded
 
     def _kept_features(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
         found = {image.key: self._kept[image.key] for image in images if image.key in self._kept}

@@ -6,6 +6,7 @@ folder appears whole or not at all is the journal's business.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sightline.models.sharding import cut_like, whole
 from sightline.train.engine import Engine
 
 WEIGHTS, OPTIMISER, RANDOM, FEED, STATE = (
@@ -24,17 +26,39 @@ WEIGHTS, OPTIMISER, RANDOM, FEED, STATE = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What was learned so far, whole and on CPU."""
+
+    weights: dict[str, Tensor]
+    """Trained parameters by name."""
+    optimiser: dict[str, Tensor]
+    """Its state, by the parameter's name and the state's."""
+
+
+def learned(engine: Engine, trained: Mapping[str, nn.Parameter], *, keep: bool = True) -> Learned:
+    """The weights and the optimiser's state; where they are cut over processes all must ask, and one keeps them."""
+    found = Learned(weights={}, optimiser={})
+    for name, parameter in trained.items():
+        _put(found.weights, name, parameter, keep)
+        for key, value in engine.optimiser.state.get(parameter, {}).items():
+            _put(found.optimiser, f"{name}/{key}", value, keep)
+    return found
+
+
+def _put(held: dict[str, Tensor], name: str, value: Tensor, keep: bool) -> None:
+    together = whole(value.detach())
+    if keep:
+        held[name] = together.cpu().contiguous()
+
+
 def write_state(
-    folder: Path,
-    engine: Engine,
-    trained: Mapping[str, nn.Parameter],
-    facts: Mapping[str, Any],
-    feed: Mapping[str, Tensor],
+    folder: Path, engine: Engine, learned: Learned, facts: Mapping[str, Any], feed: Mapping[str, Tensor]
 ) -> None:
     """Fill a checkpoint folder; `facts` are plain JSON (the feed's position, the best validation so far), `feed` are
     the tensors of a rollout that is not used up."""
-    save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, folder / WEIGHTS)
-    save_file(_optimiser_tensors(engine, trained), folder / OPTIMISER)
+    save_file(learned.weights, folder / WEIGHTS)
+    save_file(learned.optimiser, folder / OPTIMISER)
     save_file({"torch": torch.get_rng_state()}, folder / RANDOM)
     if feed:
         save_file({name: value.contiguous() for name, value in feed.items()}, folder / FEED)
@@ -53,7 +77,7 @@ def read_state(
             key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in tensors
         }
         if kept:
-            moved = {key: value.to(parameter.device) if key != "step" else value for key, value in kept.items()}
+            moved = {key: cut_like(value, parameter) if key != "step" else value for key, value in kept.items()}
             engine.optimiser.state[parameter] = moved
     torch.set_rng_state(load_file(folder / RANDOM)["torch"])
     state = json.loads((folder / STATE).read_text())
@@ -73,12 +97,4 @@ def read_weights(folder: Path, trained: Mapping[str, nn.Parameter], *, without: 
         raise ValueError(f"{folder} does not fit the run's model: {sides}; was the recipe changed?")
     with torch.no_grad():
         for name, parameter in trained.items():
-            parameter.copy_(weights[name])
-
-
-def _optimiser_tensors(engine: Engine, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for name, parameter in trained.items():
-        for key, value in engine.optimiser.state.get(parameter, {}).items():
-            found[f"{name}/{key}"] = value.detach().cpu().contiguous()
-    return found
+            parameter.copy_(cut_like(weights[name], parameter))

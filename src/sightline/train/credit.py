@@ -28,13 +28,15 @@ from sightline.objectives.advantages import (
 from sightline.objectives.kl import adapted_kl_weight, k3
 from sightline.objectives.values import gae
 from sightline.rewards.contract import Judged
+from sightline.train.distributed import gathered_rows, own_share
 
 Reader = Callable[[Batch], Tensor]
 
 
 @dataclass(slots=True, kw_only=True)
 class Credit:
-    """Gives the answers of a rollout their advantages. State: the moving baseline, rollouts so far."""
+    """Gives the answers of a rollout, those of all processes, their advantages. State: the moving baseline, rollouts
+    so far."""
 
     rule: str
     """A name of objectives/advantages.py, or "gae" for the critic's."""
@@ -171,12 +173,16 @@ class Credit:
 
 
 def read_in_portions(reader: Reader, batch: Batch, *, token_budget: int) -> Tensor:
-    """[N, T] what a model says of every answer, read without gradient in portions under the token budget."""
-    found = torch.zeros(batch.tokens.shape)
+    """[N, T] what a model says of every answer, read without gradient in portions under the token budget.
+
+    All processes hold the batch; each reads its share of the prompts.
+    """
+    own = batch.select(own_share(range(len(batch.prompts))))
+    found = torch.zeros(own.tokens.shape)
     start = 0
     with torch.no_grad():
-        for part in split(batch, token_budget=token_budget):
+        for part in split(own, token_budget=token_budget):
             given = reader(part).float().cpu()
             found[start : start + part.num_answers, : given.shape[1]] = given
             start += part.num_answers
-    return found
+    return gathered_rows(found, batch.tokens.shape[1])

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from sightline.batch import Batch, Outcome, Scores, split
 from sightline.models.forward import Policy
 from sightline.models.layout import packed_length
 from sightline.objectives.objective import Objective
-from sightline.train.coupled import derive, score_step, send_back
-from sightline.train.distributed import rank_and_size, sum_gradients, sum_over_ranks
+from sightline.train.coupled import derive, given, score_step, send_back
+from sightline.train.distributed import largest_of, rank_and_size, sum_gradients, sum_over_ranks
 from sightline.train.optim import Schedule
 
 MAX_BAD_STEPS = 3
@@ -89,7 +90,7 @@ class Engine:
         vision = self.policy.vision
         vision.begin_step([image for prompt in batch.prompts for image in prompt.images])
         try:
-            parts = split(batch, token_budget=self.token_budget)
+            parts = self._portions(batch)
             if self.objective.coupled:
                 self._backward_coupled(parts, batch, counts, totals, metric_counts)
             else:
@@ -106,13 +107,21 @@ class Engine:
         """The objective's terms and metrics over batches, without touching anything."""
         totals: dict[str, float] = {}
         counts: dict[str, float] = {}
-        for batch in batches:
-            for part, scores in self._measured(batch):
-                _add(self.objective.compute(scores, part), totals, counts)
-                for name, count in _named(self.objective.counts(part)).items():
-                    counts[name] = counts.get(name, 0.0) + count
+        with self.policy.whole_weights():
+            for batch in batches:
+                for part, scores in self._measured(batch):
+                    _add(self.objective.compute(scores, part), totals, counts)
+                    for name, count in _named(self.objective.counts(part)).items():
+                        counts[name] = counts.get(name, 0.0) + count
         metrics = _means(sum_over_ranks(totals), sum_over_ranks(counts))
         return metrics | {"loss/total": self._loss(metrics)}
+
+    def _portions(self, batch: Batch) -> list[Batch]:
+        """Micro-batches; where weights are cut, as many as the process with most has, the last ones empty."""
+        parts = split(batch, token_budget=self.token_budget)
+        if self.policy.sharding is None:
+            return parts
+        return parts + [batch.select([])] * (largest_of(len(parts)) - len(parts))
 
     @torch.no_grad()
     def _measured(self, batch: Batch) -> Iterator[tuple[Batch, Scores]]:
@@ -139,8 +148,11 @@ class Engine:
         totals: dict[str, float],
         metric_counts: dict[str, float],
     ) -> None:
-        outcome = self.objective.compute(self._score(micro), micro)
+        scores = self._score(micro)
+        outcome = self.objective.compute(scores, micro)
         loss = self._weighed(outcome, counts)
+        if self.policy.sharding is not None:  # all processes go back through the layers
+            loss = (0.0 if loss is None else loss) + 0.0 * sum(value.sum() for value in given(scores).values())
         if loss is not None and loss.requires_grad:
             loss.backward()
         _add(outcome, totals, metric_counts)
@@ -193,8 +205,13 @@ class Engine:
 
 
 def gradient_norm(parameters: list[Tensor]) -> float:
-    """Euclidean norm over all gradients."""
-    norms = [p.grad.float().norm() for p in parameters if p.grad is not None]
+    """Euclidean norm over all gradients, those that are cut over the processes included."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = [gradient.float().norm() for gradient in gradients if not isinstance(gradient, DTensor)]
+    cut = [gradient.to_local().float().norm() for gradient in gradients if isinstance(gradient, DTensor)]
+    if cut:
+        squares = sum_over_ranks({"all": float(torch.stack(cut).double().square().sum())})["all"]
+        norms.append(cut[0].new_tensor(math.sqrt(squares)))
     return float(torch.stack(norms).norm()) if norms else 0.0
 
 

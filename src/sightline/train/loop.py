@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from sightline.batch import Batch
 from sightline.journal import Journal, step_of
 from sightline.objectives.values import explained_variance_of
-from sightline.train.checkpoint import read_state, write_state
-from sightline.train.distributed import rank_and_size
+from sightline.train.checkpoint import learned, read_state, write_state
+from sightline.train.distributed import any_process, rank_and_size
 from sightline.train.engine import Engine
 from sightline.train.monitors import Alarm, Watch
 from sightline.train.trackers import Track
@@ -120,7 +120,7 @@ def run_loop(run: Run) -> None:
     with _asked_to_stop() as stop:
         while run.engine.step < run.plan.num_steps:
             _one_step(run)
-            if stop():
+            if any_process(stop()):
                 _save(run)
                 run.journal.status("interrupted", step=run.engine.step)
                 raise KeyboardInterrupt
@@ -136,7 +136,8 @@ def _one_step(run: Run) -> None:
     last = step == plan.num_steps
     best = False
     if run.evaluate is not None and plan.evaluate_every is not None and (step % plan.evaluate_every == 0 or last):
-        found = run.evaluate()
+        with run.engine.policy.whole_weights():
+            found = run.evaluate()
         metrics |= {f"validation/{name}": value for name, value in found.items()}
         if found["loss/total"] < run.best_loss:
             run.best_step, run.best_loss, best = step, found["loss/total"], True
@@ -168,18 +169,25 @@ def _log(run: Run, metrics: Mapping[str, float]) -> None:
 
 
 def _save(run: Run) -> None:
-    if rank_and_size()[0] != 0:
+    """A checkpoint by the first process; the others take part where weights are cut."""
+    policy, first = run.engine.policy, rank_and_size()[0] == 0
+    if not first and policy.sharding is None:
         return
     step = run.engine.step
     if run.sample is not None and run.sampled_step != step:
         run.sampled_step = step
-        run.journal.samples(step, run.sample())
+        with policy.whole_weights():
+            if first:
+                run.journal.samples(step, run.sample())
+    kept = learned(run.engine, run.trained, keep=first)
+    if not first:
+        return
     best = None if math.isinf(run.best_loss) else run.best_loss
     facts = {"feed": run.feed.state(), "best_step": run.best_step, "best_loss": best}
     if run.watch is not None:
         facts["watch"] = run.watch.state()
     tensors = run.feed.tensors()
-    run.journal.write_checkpoint(step, lambda folder: write_state(folder, run.engine, run.trained, facts, tensors))
+    run.journal.write_checkpoint(step, lambda folder: write_state(folder, run.engine, kept, facts, tensors))
     run.journal.prune(run.plan.keep_checkpoints, run.best_step)
 
 

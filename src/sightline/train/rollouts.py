@@ -8,7 +8,7 @@ are not its business.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from sightline.batch import Batch, PromptTokens, make_batch
 from sightline.data.stream import Stream
 from sightline.records import Completion, Prompt
 from sightline.rewards.contract import Judged
+from sightline.train.distributed import gathered, own_share
 
 Facts = dict[str, float]
 
@@ -51,9 +52,9 @@ class RolloutPlan:
     """How much is sampled and what of it is learned from."""
 
     prompts: int
-    """Prompts in a rollout, of this process."""
+    """Prompts in a rollout, of all processes."""
     prompts_per_step: int
-    """Prompts in an update, of this process."""
+    """Prompts in an update, of all processes."""
     group_size: int
     """Answers to each prompt."""
     passes: int = 1
@@ -66,6 +67,8 @@ class RolloutPlan:
     """Leave answers out that were cut at the token limit."""
     seed: int = 0
     """Decides every draw."""
+    num_steps: int = 0
+    """Updates of the whole run; rules that tighten follow it."""
 
     @property
     def steps_per_rollout(self) -> int:
@@ -95,6 +98,10 @@ class Judge(Protocol):
         self, prompts: Sequence[Prompt], answers: Sequence[tuple[Completion, ...]], *, progress: float
     ) -> list[tuple[Judged, ...]]:
         """What the rewards say of every answer."""
+        ...
+
+    def observe(self, judged: Sequence[tuple[Judged, ...]]) -> None:
+        """Take notice of what was said of the answers of all processes; rules may follow it."""
         ...
 
     def facts(self, progress: float) -> Facts:
@@ -137,13 +144,17 @@ class _Rollout:
     rows: list[int]
     """Prompts of its groups, in the batch's order."""
     batch: Batch
-    """All its answers, with credit."""
+    """All its answers, those of all processes, with credit."""
     left: list[list[int]]
     """Groups of each update that is still to come."""
 
 
 class RolloutFeed:
-    """Batches of sampled and judged answers. State: the stream, the prompts drawn from it, the current rollout."""
+    """Batches of sampled and judged answers. State: the stream, the prompts drawn from it, the current rollout.
+
+    Every process samples and judges its share of the prompts; then all hold the whole rollout and give the same
+    credit, and each learns from its share of every update. So the state is the same in all of them.
+    """
 
     def __init__(
         self,
@@ -155,12 +166,12 @@ class RolloutFeed:
         sample: Sample,
         judge: Judge,
         credit: Credit,
-        num_steps: int,
+        weights: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`read` gives a row's tokens; `num_steps` is the length of the run."""
+        """`read` gives a row's tokens; `weights` holds those of the policy together."""
         self._rows, self._stream, self._plan = rows, stream, plan
         self._read, self._sample, self._judge, self._credit = read, sample, judge, credit
-        self._num_steps = num_steps
+        self._weights = weights
         self._step, self._number = 0, 0
         self._drawn: list[int] = []
         self._rollout: _Rollout | None = None
@@ -176,9 +187,10 @@ class RolloutFeed:
         """The next update's batch; samples when the current rollout is used up."""
         self._facts = {}
         if self._rollout is None or not self._rollout.left:
-            self._rollout = self._roll()
+            with self._weights():
+                self._rollout = self._roll()
         self._step += 1
-        return self._rollout.batch.select(self._rollout.left.pop(0))
+        return self._rollout.batch.select(own_share(self._rollout.left.pop(0)))
 
     def metrics(self) -> Facts:
         """Facts about the rollout, once, with the first batch that it gave."""
@@ -254,7 +266,7 @@ class RolloutFeed:
         return _Rollout(rows=[answers.row for answers in kept], batch=batch, left=self._order(len(kept)))
 
     def _progress(self) -> float:
-        return min(1.0, self._step / max(1, self._num_steps))
+        return min(1.0, self._step / max(1, self._plan.num_steps))
 
     def _draw(self, num: int) -> list[int]:
         while len(self._drawn) < num:
@@ -264,11 +276,15 @@ class RolloutFeed:
 
     def _sample_and_judge(self, rows: list[int], num_rounds: int) -> list[Answers]:
         seed = int(np.random.SeedSequence([self._plan.seed, self._number, num_rounds]).generate_state(1)[0])
+        own = own_share(rows)
         with self._timed("sample"):
-            completions = self._sample([self._read(row) for row in rows], num=self._plan.group_size, seed=seed)
+            completions = self._sample([self._read(row) for row in own], num=self._plan.group_size, seed=seed)
         with self._timed("judge"):
-            judged = self._judge([self._rows[row] for row in rows], completions, progress=self._progress())
-        return [Answers(row=row, completions=c, judged=j) for row, c, j in zip(rows, completions, judged, strict=True)]
+            judged = self._judge([self._rows[row] for row in own], completions, progress=self._progress())
+        mine = [Answers(row=row, completions=c, judged=j) for row, c, j in zip(own, completions, judged, strict=True)]
+        found = gathered(mine)
+        self._judge.observe([answers.judged for answers in found])
+        return found
 
     def _batch(self, groups: list[Answers]) -> Batch:
         answers = [[completion.token_ids or () for completion in group.completions] for group in groups]

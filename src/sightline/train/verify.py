@@ -60,11 +60,12 @@ def sampler_apart(policy: Policy, draw: Callable[[Policy], Drawn]) -> tuple[floa
 
 
 def reference_apart(policy: Policy, batch: Batch, reference: Callable[[Batch], Tensor]) -> tuple[float, float]:
-    """Largest difference per token between policy and reference, and what rounding may make of nothing."""
+    """Difference per token between policy and reference (in float32 the largest, in less the root mean square, since
+    log-probs that were kept were read in other company), and what rounding may make of nothing."""
     with torch.no_grad():
         mine = policy.score(batch).logprobs
         theirs = reference(batch).to(mine.device)
-    return float((mine - theirs)[batch.mask.to(mine.device)].abs().max()), FLOOR[policy.autocast]
+    return _size(policy, (mine - theirs)[batch.mask.to(mine.device)]), FLOOR[policy.autocast]
 
 
 def picture_effect(policy: Policy, batch: Batch, blank: Batch) -> list[tuple[float, float]]:
@@ -91,10 +92,15 @@ def _compared(policy: Policy, batch: Batch, fast: Tensor | None = None) -> tuple
     scored = batch.mask.to(plain.device)
 
     def apart(other: Tensor) -> float:
-        differences = (other.to(plain.device) - plain)[scored].abs().double()
-        return float(differences.max() if policy.autocast is None else differences.square().mean().sqrt())
+        return _size(policy, (other.to(plain.device) - plain)[scored])
 
     return apart(fast), max(FLOOR[policy.autocast], 2 * max(apart(alone), apart(eager)))
+
+
+def _size(policy: Policy, differences: Tensor) -> float:
+    """The largest in float32; in less, where rare tokens differ by chance, the root mean square."""
+    differences = differences.abs().double()
+    return float(differences.max() if policy.autocast is None else differences.square().mean().sqrt())
 
 
 def _in_float32(policy: Policy) -> bool:
@@ -115,14 +121,15 @@ def first_answers(batch: Batch) -> Batch:
     )
 
 
-def save_batch(folder: Path, batch: Batch, step: int, why: str) -> str:
+def save_batch(folder: Path, batch: Batch, step: int, why: str, *, process: int = 0) -> str:
     """Keep a batch whose step was not finite: tokens as safetensors, prompts and reason as JSON."""
+    name = f"step-{step:06d}" + (f"-process-{process}" if process else "")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {"group": batch.group, "tokens": batch.tokens, "lengths": batch.lengths, "mask": batch.mask}
     tensors |= {f"columns.{name}": value.contiguous() for name, value in batch.columns.items()} | {"pairs": batch.pairs}
-    save_file({name: value.clone() for name, value in tensors.items()}, folder / f"step-{step:06d}.safetensors")
+    save_file({name: value.clone() for name, value in tensors.items()}, folder / f"{name}.safetensors")
     prompts = [{"id": p.id, "ids": list(p.ids), "images": [i.key for i in p.images]} for p in batch.prompts]
-    path = folder / f"step-{step:06d}.json"
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"step": step, "why": why, "prompts": prompts}))
     return str(path)
 
