@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -42,15 +42,14 @@ class Sharding:
         language_model = family.language_model(model)
         mesh = init_device_mesh(next(model.parameters()).device.type, (dist.get_world_size(),))
         layers = [layer for layer in language_model.modules() if isinstance(layer, GradientCheckpointingLayer)]
-        self._root = Within(model)
-        for unit in (*layers, self._root):
-            fully_shard(unit, mesh=mesh)
-        self._units = [unit for unit in self._root.modules() if isinstance(unit, FSDPModule)]
+        self._pass = Within(model)
+        self._units = [fully_shard(unit, mesh=mesh) for unit in (*layers, self._pass)]
+        self._root = self._units[-1]
         for unit in self._units:
             unit.set_gradient_divide_factor(1.0)
             unit.set_force_sum_reduction_for_comms(True)
         # by name: what FSDP2 would fetch ahead by itself follows all passes before, which differ between processes
-        for unit, before in zip((*layers, self._root), (self._root, *layers), strict=True):
+        for unit, before in zip(self._units, (self._root, *self._units), strict=False):
             unit.set_modules_to_backward_prefetch([before])
         in_layers = {id(parameter) for layer in layers for parameter in layer.parameters()}
         outside = [p for p in model.parameters() if p.requires_grad and id(p) not in in_layers]
@@ -61,12 +60,12 @@ class Sharding:
         self._model = model
         self.together = False
         """Whether all weights are in this process for now."""
-        self._root(lambda: None)  # FSDP2 wants the whole to be entered before any part
+        self._pass(lambda: None)  # FSDP2 wants the whole to be entered before any part
         self._root.reshard()  # so that the model's parameters are the parts again
 
     def run(self, make: Callable[[], Any]) -> Any:
         """What `make` gives, which is one pass through the model."""
-        return self._root(make)
+        return self._pass(make)
 
     def anchor(self, *, seeing: bool) -> Tensor:
         """Zero, with a gradient of zero for all that is trained outside the layers: in tower and projector, or beside.

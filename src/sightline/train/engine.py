@@ -152,7 +152,8 @@ class Engine:
         outcome = self.objective.compute(scores, micro)
         loss = self._weighed(outcome, counts)
         if self.policy.sharding is not None:  # all processes go back through the layers
-            loss = (0.0 if loss is None else loss) + 0.0 * sum(value.sum() for value in given(scores).values())
+            nothing = 0.0 * torch.stack([value.sum() for value in given(scores).values()]).sum()
+            loss = nothing if loss is None else loss + nothing
         if loss is not None and loss.requires_grad:
             loss.backward()
         _add(outcome, totals, metric_counts)
