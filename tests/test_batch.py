@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sightline.batch import make_batch
+from sightline.batch import make_batch, split
 from tests.tiny import prompt_tokens, ragged_batch, with_random_reference
 
 
@@ -45,3 +45,29 @@ def test_a_selection_of_nothing_is_an_empty_batch():
     part = ragged_batch().select([])
     assert part.num_answers == 0
     assert part.tokens.shape == (0, 0)
+
+
+def test_a_group_over_the_budget_is_cut_between_its_answers_each_part_with_the_prompt():
+    prompt = prompt_tokens("a")
+    batch = make_batch([prompt], [[(1, 2, 3), (4,), (5, 6), (7, 8, 9)]]).with_columns(number=torch.arange(4))
+    parts = split(batch, token_budget=len(prompt.ids) + 3)
+    assert [part.columns["number"].tolist() for part in parts] == [[0, 1, 2], [3]]
+    assert [part.prompts for part in parts] == [(prompt,), (prompt,)]
+    assert [part.tokens.shape[1] for part in parts] == [3, 3]
+    alone = split(batch, token_budget=1)
+    assert [part.tokens.tolist() for part in alone] == [[[1, 2, 3]], [[4]], [[5, 6]], [[7, 8, 9]]]
+
+
+def test_a_cut_keeps_the_answers_of_a_pair_together():
+    pairs, margin = [(1, 0), (2, 3), (4, 5), (5, 6)], {"margin": [1.0, 2.0, 3.0, 4.0]}
+    batch = make_batch([prompt_tokens("a")], [[(n, n) for n in range(1, 9)]], pairs=pairs, pair_columns=margin)
+    parts = split(batch, token_budget=1)
+    assert [part.num_answers for part in parts] == [2, 2, 3, 1]
+    assert [part.pairs.tolist() for part in parts] == [[[1, 0]], [[0, 1]], [[0, 1], [1, 2]], []]
+    assert [part.pair_columns["margin"].tolist() for part in parts] == [[1.0], [2.0], [3.0, 4.0], []]
+
+
+def test_groups_under_the_budget_stay_whole():
+    batch = ragged_batch(num_answers=2)
+    assert len(split(batch, token_budget=10_000)) == 1
+    assert sum(part.num_answers for part in split(batch, token_budget=1)) == batch.num_answers

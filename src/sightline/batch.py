@@ -5,6 +5,7 @@ Knows neither who filled the columns nor which objective reads them.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -127,7 +128,8 @@ def make_batch(
 
 
 def split(batch: Batch, *, token_budget: int) -> list[Batch]:
-    """Micro-batches of whole groups, in order, each under the budget of packed tokens where one group allows it."""
+    """Micro-batches under a budget of packed tokens, in order: of whole groups, and where one group is larger, of its
+    answers, each part with the prompt again. Answers of a pair stay together, whatever the budget."""
     answers = torch.zeros(len(batch.prompts), dtype=torch.long).index_add_(0, batch.group, batch.lengths - 1)
     sizes = [len(prompt.ids) + extra for prompt, extra in zip(batch.prompts, answers.tolist(), strict=True)]
     parts: list[list[int]] = []
@@ -138,7 +140,42 @@ def split(batch: Batch, *, token_budget: int) -> list[Batch]:
             used = 0
         parts[-1].append(prompt)
         used += size
-    return [batch] if len(parts) == 1 else [batch.select(part) for part in parts]
+    whole = [batch] if len(parts) == 1 else [batch.select(part) for part in parts]
+    return [piece for part in whole for piece in (_cut(part, token_budget) if len(part.prompts) == 1 else [part])]
+
+
+def _cut(group: Batch, token_budget: int) -> list[Batch]:
+    """The answers of one group in parts under the budget, neighbours together."""
+    ends = set(range(1, group.num_answers + 1))
+    for first, second in group.pairs.tolist():
+        ends -= set(range(min(first, second) + 1, max(first, second) + 1))
+    parts: list[tuple[int, int]] = []
+    size = token_budget + 1
+    for start, end in pairwise((0, *sorted(ends))):
+        extra = int((group.lengths[start:end] - 1).sum())
+        if size + extra > token_budget:
+            parts.append((start, end))
+            size = len(group.prompts[0].ids)
+        parts[-1] = (parts[-1][0], end)
+        size += extra
+    return [group] if len(parts) <= 1 else [_rows(group, start, end) for start, end in parts]
+
+
+def _rows(group: Batch, start: int, end: int) -> Batch:
+    """Some neighbouring answers of one group, trimmed to the longest."""
+    rows = slice(start, end)
+    longest = int(group.lengths[rows].max())
+    inside = ((group.pairs >= start) & (group.pairs < end)).all(1)
+    return replace(
+        group,
+        group=group.group[rows],
+        tokens=group.tokens[rows, :longest],
+        lengths=group.lengths[rows],
+        mask=group.mask[rows, :longest],
+        columns={k: v[rows, :longest] if v.dim() > 1 else v[rows] for k, v in group.columns.items()},
+        pairs=group.pairs[inside] - start,
+        pair_columns={k: v[inside] for k, v in group.pair_columns.items()},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

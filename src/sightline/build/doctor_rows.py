@@ -117,9 +117,10 @@ def _lengths(recipe: Recipe, loaded: Loaded, seen: Seen) -> Line:
     over = sum(size > recipe.train.token_budget for size in packed)
     if over:
         problem = (
-            f"{within}; {over:,} groups have more tokens than train.token_budget and run alone, up to {max(packed):,}"
+            f"{within}; {over:,} groups have more tokens than train.token_budget (up to {max(packed):,}) and are "
+            "cut between their answers, each part with the prompt again"
         )
-        return Line(name="lengths", state="look", said=problem, cure="memory follows the largest of them; shorten it")
+        return Line(name="lengths", state="look", said=problem, cure="a larger budget is faster, if memory allows it")
     return Line(name="lengths", state="pass", said=within)
 
 

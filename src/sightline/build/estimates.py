@@ -146,7 +146,8 @@ def _activations(recipe: Recipe, sizes: Sizes, lengths: Lengths, groups: int, ma
     in_micro = min(groups, max(1, int(recipe.train.token_budget // max(1.0, group))))
     half = recipe.model.dtype == "bfloat16"
     largest = 1 + 2 * lengths.spread / in_micro**0.5  # of many steps the peak is that of the longest
-    layer = _layer_bytes(sizes.language, lengths, half, machine) * in_micro * largest
+    part = min(1.0, max(recipe.train.token_budget, lengths.prompt + lengths.answer) / group)  # a large group is cut
+    layer = _layer_bytes(sizes.language, lengths, half, machine) * in_micro * largest * part
     stream = in_micro * group * sizes.language.width * (2 if half else 4)
     kept = layer + sizes.language.layers * stream if recipe.model.gradient_checkpointing else None
     kept = layer * sizes.language.layers if kept is None else kept

@@ -42,7 +42,7 @@ class Engine:
     schedule: Schedule
     """Learning rate of each update."""
     token_budget: int
-    """Most tokens of the packed layout in one micro-batch; a larger group runs alone."""
+    """Most tokens of the packed layout in one micro-batch; a larger group is cut between its answers."""
     max_grad_norm: float
     """Gradients are scaled down to this norm; 0 leaves them."""
     quarantine: Quarantine
@@ -99,7 +99,7 @@ class Engine:
             vision.end_step()
         finally:
             vision.abandon_step()
-        totals["batch/tokens"] = float(packed_length(batch))
+        totals["batch/tokens"] = float(sum(packed_length(part) for part in parts))
         metric_counts["batch/tokens"] = 0.0
         return sum_over_ranks(totals), counts | sum_over_ranks(metric_counts)
 
