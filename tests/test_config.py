@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 import types
@@ -183,6 +184,14 @@ def test_validation_files_are_evaluated_with_each_checkpoint_unless_told():
             ["model.min_pixels=9", "model.max_pixels=4"],
             "model: min_pixels 9 is above max_pixels 4; exchange them",
         ),
+        (
+            ["model.quantise=4bit"],
+            "model.quantise: trains adapters in bfloat16 alone; set model.train: lora and model.dtype: bfloat16",
+        ),
+        (
+            ["model.quantise=4bit", "model.dtype=bfloat16", "train.shard=true"],
+            "train.shard: cuts no weights of four bits; leave one of them out",
+        ),
         (["data.files=a.jsonl"], "data.files: is 'a.jsonl'; give a list, such as [one, two]"),
         (["data.files=[]"], "data.files: is empty; give at least one"),
         (
@@ -304,6 +313,10 @@ def test_data_files_and_trackers_are_looked_for_before_anything_heavy(folder):
         check_present(recipe)
     (folder / "pairs.jsonl").write_text("")
     check_present(recipe)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        few = load_recipe(["base.yaml"], ["model.quantise=4bit", "model.dtype=bfloat16"])
+        with pytest.raises(ConfigError, match=r"bitsandbytes is not installed; `pip install 'sightline\[4bit\]'`"):
+            check_present(few)
     with pytest.raises(ConfigError, match=r"data.root: nowhere is no folder; give the one that image paths start from"):
         check_present(load_recipe(["base.yaml"], ["data.root=nowhere"]))
 

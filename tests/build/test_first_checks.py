@@ -1,5 +1,6 @@
 """What a run looks at before its first update: each check holds for a sound model and catches a planted fault."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from sightline import build
-from sightline.batch import Batch
+from sightline.batch import Batch, ImageInput
 from sightline.build.batches import make_reference
-from sightline.build.first_checks import first_checks
+from sightline.build.first_checks import about_features, about_gpus, first_checks
 from sightline.build.loading import load_for_training
 from sightline.build.runs import Data, make_policy, read_data
 from sightline.config import Recipe
@@ -21,6 +22,7 @@ from sightline.models.attention import TreePlan, Windows
 from sightline.models.layout import Layout
 from sightline.models.load import Loaded
 from sightline.models.reference import Reference
+from sightline.models.vision import Vision
 from sightline.reports.doctor_page import Line
 from tests.tiny import stir_adapters, tiny_model, tiny_processor
 from tests.train.runs import tiny_recipe
@@ -195,3 +197,40 @@ def test_a_run_goes_on_regardless_when_told_to(blind: Path, world: Path, tmp_pat
     train = {"steps": 1, "check_first_batch": False}
     recipe = tiny_recipe(world, tmp_path / "run", model={"path": str(blind)}, train=train)
     build.train(recipe, say=lambda line: None, show=lambda step, num_steps, metrics: None)
+
+
+def about(recipe: Recipe, **model: object) -> str | None:
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=model)})
+    loaded = load_for_training(recipe)
+    return about_features(recipe, make_policy(recipe, loaded), read_data(recipe, recipe.data.files, loaded).groups)
+
+
+def test_a_run_says_what_it_keeps_of_pictures(recipe: Recipe, tmp_path: Path):
+    assert about(recipe) == "tower and projector are frozen: features of all 12 pictures are kept in memory (0 MiB)"
+    said = about(recipe, features_folder=str(tmp_path / "features"))
+    assert said is not None
+    assert said.endswith(f"; all of them in {tmp_path / 'features'}")
+    assert len(list((tmp_path / "features").iterdir())) == 1
+    assert about(recipe, train_tower=True) is None
+
+
+def test_a_run_says_how_many_pictures_the_bound_holds(recipe: Recipe, monkeypatch: pytest.MonkeyPatch):
+    whole = Vision.features
+
+    def larger(self: Vision, images: Sequence[ImageInput]) -> dict[str, Tensor]:
+        return {key: value.repeat(1, 2**17) for key, value in whole(self, images).items()}
+
+    monkeypatch.setattr(Vision, "features", larger)
+    said = about(recipe, kept_features_mib=64)
+    assert said is not None
+    assert "features of about 1 of 12 pictures are kept in memory (64 of 768 MiB), and the least recently" in said
+
+
+def test_a_run_on_a_gpu_says_first_that_none_was_tried(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert about_gpus() is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU of a test")
+    said = about_gpus()
+    assert said is not None
+    assert said.startswith("this is GPU of a test: this version has only ever run on CPU")

@@ -80,6 +80,12 @@ def test_a_folder_that_does_not_exist_is_refused_with_its_name(tmp_path: Path):
         load_model(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_weights_in_four_bits_need_a_gpu(saved: Callable[..., Path]):
+    with pytest.raises(ValueError, match=r"4bit needs a CUDA GPU, and there is none; leave it out"):
+        load_model(str(saved()), quantise="4bit")
+
+
 def test_a_folder_without_weights_is_refused_with_its_name(saved: Callable[..., Path]):
     folder = saved()
     (folder / "model.safetensors").unlink()

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from sightline.batch import ImageInput
 from sightline.models.families import LLAVA
-from sightline.models.vision import Vision
+from sightline.models.vision import Shelf, Vision
 from tests.tiny import (
     PICTURE_TOKENS,
     SHAPE,
@@ -123,3 +125,25 @@ def wrong_count() -> ImageInput:
 def test_features_that_do_not_fit_their_placeholders_are_refused_with_the_image(frozen: Vision):
     with pytest.raises(ValueError, match=r"image ffffffffffff gives 4 features and takes 5 placeholder tokens"):
         frozen.features([wrong_count()])
+
+
+def shelved(folder: Path, *, seed: int = 0, dtype: str = "float32") -> Vision:
+    loaded = tiny_trained("full")
+    if seed:
+        with torch.no_grad():
+            next(LLAVA.tower(loaded.model).parameters()).add_(seed)
+    vision = tiny_policy(loaded).vision
+    vision.shelf = Shelf(folder, loaded.model, LLAVA, dtype=dtype)
+    return vision
+
+
+def test_features_on_disk_serve_other_runs_with_the_same_tower_alone(tmp_path: Path):
+    first, second = shelved(tmp_path), shelved(tmp_path)
+    made = first.features([picture(0), picture(1)])
+    found = second.features([picture(0), picture(1), picture(2)])
+    assert (first.num_encoded, second.num_encoded) == (2, 1)
+    assert all(torch.equal(found[key], made[key]) for key in made)
+    for other in (shelved(tmp_path, seed=1), shelved(tmp_path, dtype="bfloat16")):
+        other.features([picture(0)])
+        assert other.num_encoded == 1
+    assert not list(tmp_path.glob(".partial*"))

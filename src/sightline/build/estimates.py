@@ -12,8 +12,8 @@ from sightline.config import Recipe
 from sightline.models.forward import CHUNK_ELEMENTS
 from sightline.models.outline import Sizes, Stack
 
-KEPT_FEATURE_BYTES = 2**30
-"""Bound on kept image features (models/forward.py)."""
+FOUR_BITS = 0.52
+"""Bytes of a weight in four bits with its share of doubly quantised scales, one in 64 weights."""
 PEAK_OVER_KEPT = {"cpu": 1.25, "cuda": 1.1}
 """Peak of the backward pass over what the forward pass kept; on CPU the allocator holds on to what was freed."""
 REACHED = {"cpu": {"float32": 0.7, "bfloat16": 0.45}, "cuda": {"float32": 0.4, "bfloat16": 0.4}}
@@ -97,11 +97,11 @@ def estimate(recipe: Recipe, sizes: Sizes, lengths: Lengths, machine: Machine) -
     groups = max(1, recipe.train.groups_per_step // machine.gpus)
     parts = machine.gpus if recipe.train.shard else 1
     memory = {
-        "weights": sizes.weight_bytes // parts + _beside(recipe, sizes),
+        "weights": _weights(recipe, sizes) // parts + _beside(recipe, sizes),
         "together": sizes.weight_bytes if parts > 1 else 0,
         "gradients": 4 * sizes.trained // parts,
         "optimiser": 8 * sizes.trained // parts,
-        "kept features": _features(sizes, lengths, machine),
+        "kept features": _features(recipe, sizes, lengths, machine),
         "activations": _activations(recipe, sizes, lengths, groups, machine),
         "rollout cache": _rollout(recipe, sizes, lengths, groups) if recipe.rewards else 0,
         "the process": machine.own,
@@ -116,6 +116,12 @@ def estimate(recipe: Recipe, sizes: Sizes, lengths: Lengths, machine: Machine) -
 def group_tokens(lengths: Lengths) -> float:
     """Packed tokens of a group: its prompt once, and its answers less their last tokens."""
     return lengths.prompt + lengths.answers * max(0.0, lengths.answer - 1)
+
+
+def _weights(recipe: Recipe, sizes: Sizes) -> int:
+    """All parameters as they lie in memory; those of four bits with their scales."""
+    saved = 0 if recipe.model.quantise is None else int(sizes.language.weights * (2 - FOUR_BITS))
+    return sizes.weight_bytes - saved
 
 
 def _in_a_pass(sizes: Sizes) -> int:
@@ -133,11 +139,13 @@ def _beside(recipe: Recipe, sizes: Sizes) -> int:
     return critic + (sizes.weight_bytes if recipe.reference.kind == "copy" else 0)
 
 
-def _features(sizes: Sizes, lengths: Lengths, machine: Machine) -> int:
+def _features(recipe: Recipe, sizes: Sizes, lengths: Lengths, machine: Machine) -> int:
     if sizes.trained_vision:
         return 0
     number = 4 if sizes.weight_bytes and machine.kind == "cpu" else 2
-    return int(min(KEPT_FEATURE_BYTES, lengths.num_images * lengths.image * sizes.language.width * number))
+    return int(
+        min(recipe.model.kept_features_mib * 2**20, lengths.num_images * lengths.image * sizes.language.width * number)
+    )
 
 
 def _activations(recipe: Recipe, sizes: Sizes, lengths: Lengths, groups: int, machine: Machine) -> int:

@@ -40,6 +40,38 @@ REFERENCE_CURES = {
 }
 
 
+def about_gpus() -> str | None:
+    """What a run on a GPU says first, until figures of one stand in bench/RESULTS.md."""
+    if not torch.cuda.is_available():
+        return None
+    return (
+        f"this is {torch.cuda.get_device_name()}: this version has only ever run on CPU, so trust its checks of the "
+        "first batch more than its estimates, and please report what differs"
+    )
+
+
+def about_features(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> str | None:
+    """What is kept of pictures for the run; None where the tower learns or there is no picture."""
+    readers = {id(inputs): inputs for _, inputs in rows}.values()
+    pictures = {key: known.num_tokens for inputs in readers for key, known in inputs.known.items()}
+    first = next((image for group, inputs in rows for image in inputs.prompt(group.prompt).images), None)
+    if not policy.vision.frozen or first is None:
+        return None
+    with torch.no_grad(), policy.precision():
+        each = policy.vision.features([first])[first.key].nbytes / first.num_tokens
+    needed, bound = each * sum(pictures.values()) / 2**20, recipe.model.kept_features_mib
+    if needed <= bound:
+        held = f"features of all {len(pictures):,} pictures are kept in memory ({needed:,.0f} MiB)"
+    else:
+        held = (
+            f"features of about {int(len(pictures) * bound / needed):,} of {len(pictures):,} pictures are kept in "
+            f"memory ({bound:,} of {needed:,.0f} MiB), and the least recently used are made again; "
+            "model.kept_features_mib says how many"
+        )
+    folder = recipe.model.features_folder
+    return f"tower and projector are frozen: {held}" + (f"; all of them in {folder}" if folder is not None else "")
+
+
 def first_checks(
     recipe: Recipe, policy: Policy, rows: Sequence[Row], reference: Callable[[Batch], Tensor] | None
 ) -> Iterator[Line]:

@@ -22,6 +22,7 @@ def load_for_training(recipe: Recipe) -> Loaded:
         resolve(model.path),
         revision=model.revision,
         dtype=model.dtype,
+        quantise=model.quantise,
         trust_remote_code=model.trust_remote_code,
     )
     loaded = train_parts(recipe, loaded)

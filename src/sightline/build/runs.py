@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.batch import Batch
 from sightline.build.batches import batch_maker, batches, make_objective, make_reference
-from sightline.build.first_checks import first_checks, stop_at_failure
+from sightline.build.first_checks import about_features, about_gpus, first_checks, stop_at_failure
 from sightline.build.loading import inputs_of, load_for_training
 from sightline.build.plan import expected_memory
 from sightline.build.progress import Say, Show, shown
@@ -38,6 +38,7 @@ from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.sampler import SamplingParams, sample
+from sightline.models.vision import Shelf
 from sightline.records import Group, RecordError
 from sightline.reports.run_report import write_run_report
 from sightline.rewards.pool import RewardFailed
@@ -119,15 +120,15 @@ def resume(folder: Path, *, say: Say = print, show: Show | None = None) -> Path:
 def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-    say(expected_memory(recipe))
+    _tell(say, about_gpus(), expected_memory(recipe))
     torch.manual_seed(recipe.seed)
     loaded = load_for_training(recipe)
     data = read_data(recipe, recipe.data.files, loaded)
     journal.skipped(_rows(data.skipped))
-    if data.skipped:
-        say(f"{len(data.skipped)} bad rows are left out; they are listed in {journal.folder / 'skipped.jsonl'}")
+    _tell(say, about_skipped(data, journal))
     policy = make_policy(recipe, loaded)
     validation = read_data(recipe, recipe.data.validation_files, loaded)
+    _tell(say, about_features(recipe, policy, [*data.groups, *validation.groups]))
     reference = make_reference(recipe, policy, loaded, [data.groups, validation.groups], say)
     if recipe.train.shard:
         _cut(policy, say)
@@ -149,6 +150,19 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
         if rank_and_size()[0] == 0:
             _finish(recipe, policy, data, validation, journal, say)
         wait_for_all()
+
+
+def _tell(say: Say, *lines: str | None) -> None:
+    """The lines that there are."""
+    for line in lines:
+        if line is not None:
+            say(line)
+
+
+def about_skipped(data: Data, journal: Journal) -> str | None:
+    """How many bad rows are left out, and where they are listed."""
+    where = journal.folder / "skipped.jsonl"
+    return f"{len(data.skipped)} bad rows are left out; they are listed in {where}" if data.skipped else None
 
 
 def _cut(policy: Policy, say: Say) -> None:
@@ -216,14 +230,19 @@ def check_row(recipe: Recipe, inputs: Inputs, group: Group, *, opened: set[str])
 
 def make_policy(recipe: Recipe, loaded: Loaded) -> Policy:
     """What scores and samples in the run."""
-    return Policy(
+    policy = Policy(
         loaded.model,
         loaded.family,
         autocast=loaded.autocast,
         temperature=temperature_of(recipe),
+        keep_feature_bytes=recipe.model.kept_features_mib * 2**20,
         critic=make_run_critic(recipe, loaded),
         rating=make_rating(recipe, loaded),
     )
+    if recipe.model.features_folder is not None and policy.vision.frozen:
+        folder = Path(recipe.model.features_folder)
+        policy.vision.shelf = Shelf(folder, loaded.model, loaded.family, dtype=loaded.dtype)
+    return policy
 
 
 def assemble(

@@ -283,7 +283,8 @@ def _goes_on(recipe: Recipe) -> bool:
     before = recipe_of(str(recipe.out))
     if before is None:
         return False
-    changes = differences(to_dict(recipe), before)
+    then = make_recipe(before, source=f"{recipe.out}/recipe.yaml")  # with the defaults of keys that came since
+    changes = differences(to_dict(recipe), to_dict(then))
     if changes:
         more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
         problem = f"{recipe.out} holds a run of another recipe ({changes[0]}{more})"

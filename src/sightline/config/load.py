@@ -62,6 +62,9 @@ def check_present(recipe: Recipe, *, source: str = "recipe") -> None:
     root = recipe.data.root
     if root is not None and not Path(root).is_dir():
         raise ConfigError(f"{source}: data.root: {root} is no folder; give the one that image paths start from")
+    if recipe.model.quantise is not None and importlib.util.find_spec("bitsandbytes") is None:
+        cure = "`pip install 'sightline[4bit]'` where a CUDA GPU is, or leave it out"
+        raise ConfigError(f"{source}: model.quantise: bitsandbytes is not installed; {cure}")
     for tracker in recipe.tracking:
         if importlib.util.find_spec(tracker) is None:
             cure = f"`pip install {tracker}`, or leave it out"
@@ -242,6 +245,7 @@ def _fill_in(recipe: Recipe) -> Recipe:
         train = train.model_copy(update={"epochs": 1.0})
     if train.evaluate_every is None and recipe.data.validation_files:
         train = train.model_copy(update={"evaluate_every": train.save_every})
+    _check_model(recipe)
     _check_rewards(recipe)
     if recipe.objective.kind == "ranking" and not recipe.data.validation_files:
         sentence = "are missing, and ratings are calibrated on comparisons that were not trained on; hold some out"
@@ -252,6 +256,18 @@ def _fill_in(recipe: Recipe) -> Recipe:
     cache = recipe.reference.cache or f"{out}/reference" if kind == "cached" else None
     reference = recipe.reference.model_copy(update={"kind": kind, "cache": cache})
     return recipe.model_copy(update={"out": out, "train": train, "reference": reference})
+
+
+def _check_model(recipe: Recipe) -> None:
+    """Weights in four bits stay as they are, whole, beside adapters."""
+    if recipe.model.quantise is None:
+        return
+    if recipe.model.train == "full" or recipe.model.dtype != "bfloat16":
+        raise _Contradiction(
+            "model.quantise", "trains adapters in bfloat16 alone; set model.train: lora and model.dtype: bfloat16"
+        )
+    if recipe.train.shard:
+        raise _Contradiction("train.shard", "cuts no weights of four bits; leave one of them out")
 
 
 def _check_rewards(recipe: Recipe) -> None:

@@ -72,6 +72,15 @@ class Model(BaseModel):
     """Larger images are shrunk to this many pixels: the first knob for memory; null: as published."""
     longest_side: Count | None = None
     """Images are shrunk until their longer side has this many pixels; null leaves them."""
+    kept_features_mib: Count = 1024
+    """Memory for the features of pictures, which are kept for the run when tower and projector are frozen; the least
+    recently used go first."""
+    features_folder: str | None = None
+    """Folder in which such features are kept on disk too, for runs that read the same pictures with the same tower;
+    null: none."""
+    quantise: Literal["4bit"] | None = None
+    """`4bit`: frozen weights of the language model in four bits (NF4), adapters beside them; needs a CUDA GPU and
+    bitsandbytes; null: as `model.dtype` says."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, for much less memory."""
     trust_remote_code: bool = False

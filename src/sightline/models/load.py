@@ -16,7 +16,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
@@ -70,9 +70,16 @@ class Loaded:
 
 
 def load_model(
-    path: str, *, revision: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
+    path: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    quantise: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Loaded:
-    """The model at a folder or hub id, all of it frozen."""
+    """The model at a folder or hub id, all of it frozen; its language model in four bits if asked."""
+    if quantise is not None and not torch.cuda.is_available():
+        raise ValueError("model.quantise: 4bit needs a CUDA GPU, and there is none; leave it out")
     transformers_logging.disable_progress_bar()
     where = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
@@ -80,13 +87,15 @@ def load_model(
         refuse_model(config)
         family = family_of(config.model_type)
         processor = load_processor(path, **where)
+        fewer = {} if quantise is None else _in_four_bits(config, family)
         model = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True, **where
+            path, dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True, **fewer, **where
         )
     except OSError as error:
         known = "a folder with config.json, or the id of a model on the hub that this machine can reach"
         raise ValueError(f"model.path: {path!r} could not be loaded ({_first_line(error)}); give {known}") from error
-    nn.Module.to(model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if quantise is None:
+        nn.Module.to(model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     model.requires_grad_(False)
     model.eval()
     return Loaded(model=model, processor=processor, family=family, dtype=dtype)
@@ -157,6 +166,22 @@ def save_merged(loaded: Loaded, folder: Path, *, keep_adapter: bool = False) -> 
     else:
         loaded.adapter.merge_and_unload().save_pretrained(where)
     loaded.processor.save_pretrained(where)
+
+
+def _in_four_bits(config: Any, family: Family) -> dict[str, Any]:
+    """How transformers loads the language model's matrices in four bits; tower, projector and head stay as they are."""
+    with torch.device("meta"):
+        outline = AutoModelForImageTextToText.from_config(config)
+    kept = {id(part) for part in (family.tower(outline), family.projector(outline), family.head(outline))}
+    names = [name for name, part in outline.named_modules() if id(part) in kept]
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=names,
+    )
+    return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}
 
 
 def _add_adapters(loaded: Loaded, *, rank: int, alpha: float, targets: str | Sequence[str], seed: int) -> PeftModel:

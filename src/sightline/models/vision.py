@@ -1,14 +1,20 @@
 """Images to features, each distinct image once: per run when tower and projector are frozen, else per step.
 
+Kept features lie in memory up to a bound, and on disk only where a folder is named.
+
 With something trained, a step's images are encoded together, handed out detached, and the gradients that the
 micro-batches leave on the features go through the tower in one backward pass. That is exact: the features'
 gradient is a sum over micro-batches.
 """
 
+import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sightline.batch import ImageInput
@@ -16,6 +22,36 @@ from sightline.models.families import Family
 from sightline.models.sharding import Sharding
 
 ENCODE_BATCH = 64
+
+
+class Shelf:
+    """Features on disk, a file for each picture, for runs with the same tower, projector and arithmetic."""
+
+    def __init__(self, folder: Path, model: nn.Module, family: Family, *, dtype: str) -> None:
+        """The weights as they are now are part of every key."""
+        self._folder = folder
+        found = hashlib.blake2b(dtype.encode(), digest_size=16)
+        for part in (family.tower(model), family.projector(model)):
+            for name, value in sorted(part.state_dict().items()):
+                found.update(name.encode())
+                found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        self._weights = found.hexdigest()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str) -> Tensor | None:
+        """The features of the picture with this key."""
+        path = self._path(key)
+        return load_file(path)["features"] if path.is_file() else None
+
+    def put(self, key: str, features: Tensor) -> None:
+        """Keep features; the file is there as a whole or not at all."""
+        path = self._path(key)
+        partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+        save_file({"features": features.detach().cpu().contiguous()}, partial)
+        partial.replace(path)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{hashlib.sha256(f'{self._weights}/{key}'.encode()).hexdigest()[:32]}.safetensors"
 
 
 class Vision:
@@ -32,6 +68,7 @@ class Vision:
         self._step: dict[str, tuple[Tensor, Tensor]] | None = None
         self._anchor: Tensor | None = None
         self.sharding: Sharding | None = None
+        self.shelf: Shelf | None = None
         self.num_encoded = 0
         """Images encoded so far, for the log and for tests."""
 
@@ -82,11 +119,23 @@ class Vision:
     def _kept_features(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
         found = {image.key: self._kept[image.key] for image in images if image.key in self._kept}
         missing = [image for image in _distinct(images) if image.key not in found]
+        if self.shelf is not None:
+            found |= self._from_shelf(missing, self.shelf)
+            missing = [image for image in missing if image.key not in found]
         with torch.no_grad():
-            found |= self._encode(missing, at_once=self._keep_batch)
+            fresh = self._encode(missing, at_once=self._keep_batch)
+        if self.shelf is not None:
+            for key, value in fresh.items():
+                self.shelf.put(key, value)
+        found |= fresh
         for key, value in found.items():
             self._keep(key, value)
         return found
+
+    def _from_shelf(self, images: Sequence[ImageInput], shelf: Shelf) -> dict[str, Tensor]:
+        device = next(self._model.parameters()).device
+        held = {image.key: shelf.get(image.key) for image in images}
+        return {key: value.to(device) for key, value in held.items() if value is not None}
 
     def _keep(self, key: str, value: Tensor) -> None:
         if key not in self._kept:
