@@ -153,7 +153,7 @@ def plain_step(scene: Scene) -> Contender:
     policy = _policy(scene, scene.loaded.model)
     reference = policy if scene.reference is None else _policy(scene, scene.reference)
     nothing = SimpleNamespace(begin_step=lambda _: None, end_step=lambda: None, abandon_step=lambda: None)
-    twin = SimpleNamespace(model=policy.model, score=policy.score_plain, vision=nothing)
+    twin = SimpleNamespace(model=policy.model, score=policy.score_plain, vision=nothing, sharding=None)
     batches = [_with_behaviour(scene, batch, policy.score_plain) for batch in scene.batches]
     engine = _engine(scene, twin)
 

@@ -59,6 +59,7 @@ def counted(run: Callable[[], None]) -> int:
 def test_the_shared_prompt_step_is_what_torch_counts(tower_trained: bool, monkeypatch: pytest.MonkeyPatch):
     # torch does not count the fused kernel on CPU
     monkeypatch.setattr(attention, "WRITTEN_OUT_DTYPES", (torch.float32,))
+    monkeypatch.setattr(attention, "_in_float32", lambda *given: False)
     loaded = tiny_trained("full", train_tower=tower_trained, train_projector=tower_trained)
     loaded.model.set_attn_implementation("eager")
     policy, batch = tiny_policy(loaded), batch_of(WORK)

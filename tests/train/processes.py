@@ -11,6 +11,7 @@ import torch.distributed as dist
 from sightline.build import resume, train
 from sightline.config import Recipe
 from sightline.journal import recipe_of
+from sightline.train.distributed import leave
 
 SECONDS = 300.0
 
@@ -26,7 +27,7 @@ def _work(rank: int, meeting: Path, recipes: Sequence[Recipe]) -> None:
             resume(folder=Path(str(recipe.out)), say=lambda line: None)
         else:
             train(recipe=recipe, say=lambda line: None)
-    dist.destroy_process_group()
+    leave()
 
 
 def run_in_two(meeting: Path, recipes: Sequence[Recipe]) -> list[int | None]:

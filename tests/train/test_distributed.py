@@ -23,7 +23,7 @@ from sightline.models.sharding import whole
 from sightline.objectives.imitation import sft_objective
 from sightline.objectives.objective import Objective
 from sightline.objectives.preference import dpo_objective
-from sightline.train.distributed import rank_and_size, sum_gradients, sum_over_ranks
+from sightline.train.distributed import leave, rank_and_size, sum_gradients, sum_over_ranks
 from sightline.train.engine import Engine
 from tests.tiny import largest_difference, taken_gradients, tiny_trained
 from tests.train.engines import preference_batch, tiny_engine
@@ -112,7 +112,7 @@ def work(rank: int, folder: Path) -> None:
             save_file(weights, folder / f"{name}-{how}-{rank}-weights.safetensors")
             facts[f"{name}-{how}"] = metrics
     (folder / f"{rank}.json").write_text(json.dumps(facts))
-    dist.destroy_process_group()
+    leave()
 
 
 @pytest.fixture(scope="module")

@@ -120,9 +120,14 @@ class Judge:
             Subject(prompt=embedded(prompt, pictures), answers=tuple(given))
             for prompt, given in zip(prompts, answers, strict=True)
         ]
+        alone = 0 if self.tally.counts.questions else 1  # a judge that cannot be read is found out by one prompt
+        return self._scored(subjects[:alone]) + self._scored(subjects[alone:])
+
+    def _scored(self, subjects: Sequence[Subject]) -> list[list[Score | None]]:
         judgements, counts = judge_all([self._protocol.rounds(subject) for subject in subjects], self._ask)
         for judgement, count in zip(judgements, counts, strict=True):
             self.tally.add(judgement, count, ())
+        self._check_read()
         return [list(judgement.scores) for judgement in judgements]
 
     def summary(self) -> JudgeSummary:

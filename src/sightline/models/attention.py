@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig
 
 from sightline.models.layout import Layout, Rows
+from sightline.models.tree_attention import TreeAttention
 
 PLANNED = "sightline_plan"
 WRITTEN_OUT_ELEMENTS = 2**25
@@ -46,6 +47,8 @@ class TreePlan:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """See AttentionPlan."""
         prompts, window = self.layout.prompts, window_of(self.windows, layer)
+        if window is None and query.device.type == "cpu" and _in_float32(query, key, value):
+            return TreeAttention.apply(query, key, value, self.layout, prompt_mask(self.layout, None), scaling)
         prompt_key, prompt_value = _laid_out(key, prompts), _laid_out(value, prompts)
         prompt_query, mask = _laid_out(query, prompts), prompt_mask(self.layout, window)
         rows = [softmax_rows(prompt_query, prompt_key, prompt_value, mask, scaling).flatten(0, 1)]
@@ -55,6 +58,11 @@ class TreePlan:
             mask = _answer_mask(prompts, answers, window)
             rows.append(softmax_rows(_laid_out(query, answers), seen_key, seen_value, mask, scaling).flatten(0, 1))
         return torch.cat(rows).index_select(0, self.layout.gather)
+
+
+def _in_float32(*given: Tensor) -> bool:
+    """Whether the products are to be those of float32 on CPU."""
+    return all(x.dtype == torch.float32 for x in given) and not torch.is_autocast_enabled("cpu")
 
 
 def tree_rectangles(layout: Layout) -> list[tuple[int, int, int]]:

@@ -53,6 +53,8 @@ class Layout:
     """All prompts."""
     answers: tuple[Rows, ...]
     """All answers that are read at all, sorted into buckets of similar length, so that padding stays small."""
+    tails: Rows
+    """All answer tokens behind each prompt as one row a prompt."""
     predicting: Tensor
     """[N, T] place whose hidden state predicts each answer token; 0 where padded."""
     gather: Tensor
@@ -69,6 +71,7 @@ class Layout:
             joined=None if self.joined is None else self.joined.to(device),
             prompts=self.prompts.to(device),
             answers=tuple(rows.to(device) for rows in self.answers),
+            tails=self.tails.to(device),
             predicting=self.predicting.to(device),
             gather=self.gather.to(device),
             images=tuple((key, places.to(device)) for key, places in self.images),
@@ -92,6 +95,10 @@ def pack(
     buckets = [(read > low) & (read <= 2 * low) for low in _halves(int(read.max()) if len(read) else 0)]
     answers = tuple(_rows(begins[b].tolist(), read[b].tolist(), batch.group[b]) for b in buckets if bool(b.any()))
     prompt_lengths = prompts.mask.sum(1)
+    behind_each = torch.zeros(len(starts), dtype=torch.long).index_add_(0, batch.group, read)
+    tails = _rows(
+        (torch.as_tensor(starts, dtype=torch.long) + prompt_lengths).tolist(), behind_each.tolist(), prompts.prompt
+    )
     tokens = torch.empty(int(prompt_lengths.sum() + read.sum()), dtype=torch.long)
     for start, row in zip((*starts, *answer_starts), (*prompt_rows, *answer_rows), strict=True):
         tokens[start : start + len(row)] = torch.as_tensor(row, dtype=torch.long)
@@ -112,6 +119,7 @@ def pack(
         joined=None if joined is None else _joined([joined(p) for p in batch.prompts], starts, tokens),
         prompts=prompts,
         answers=answers,
+        tails=tails,
         predicting=torch.cat([last[:, None], behind], 1)[:, : batch.tokens.shape[1]],
         gather=gather,
         images=images,

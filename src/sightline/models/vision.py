@@ -12,6 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -113,7 +114,11 @@ class Vision:
         if self.sharding is None:
             return self._encode(images)
         sharding = self.sharding
-        encoded, self._anchor = sharding.run(lambda: [self._encode(images), sharding.anchor(seeing=True)])
+
+        def encode() -> list[Any]:  # views would lose the hooks of the backward pass
+            return [{k: v.clone() for k, v in self._encode(images).items()}, sharding.anchor(seeing=True)]
+
+        encoded, self._anchor = sharding.run(encode)
         return encoded
 
     def _kept_features(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ All processes hold the same rows and the same rollouts, and each works on its sh
 that a single process would make, to rounding, and can go on with another number of processes.
 """
 
+import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,7 +40,14 @@ def processes_joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     yield
-    dist.destroy_process_group()  # after an error the others may never come to it
+    leave()  # after an error the others may never come to it
+
+
+def leave() -> None:
+    """Leave the group when all have come here; what was cut over the processes must be out of use."""
+    gc.collect()  # models that are cut hold the group in cycles, and its threads must end before the process does
+    wait_for_all()
+    dist.destroy_process_group()
 
 
 def rank_and_size() -> tuple[int, int]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 Schedule = Callable[[int], float]
 
@@ -31,7 +32,13 @@ def make_optimiser(
         for some, scale in ((trained, 1.0), (list(beside), beside_scale))
         for matrices, decay in ((True, weight_decay), (False, 0.0))
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=betas, eps=epsilon)
+    every = [p for group in groups for p in group["params"]]
+    in_one = all(
+        p.device.type == "cpu" and not isinstance(p, DTensor) for p in every
+    )  # on CUDA torch joins them itself
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=learning_rate, betas=betas, eps=epsilon, fused=in_one or None
+    )
 
 
 def make_schedule(kind: str, *, learning_rate: float, num_steps: int, warmup_fraction: float = 0.0) -> Schedule:
