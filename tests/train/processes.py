@@ -28,6 +28,7 @@ def _work(rank: int, meeting: Path, recipes: Sequence[Recipe]) -> None:
         else:
             train(recipe=recipe, say=lambda line: None)
     leave()
+    os._exit(0)
 
 
 def run_in_two(meeting: Path, recipes: Sequence[Recipe]) -> list[int | None]:

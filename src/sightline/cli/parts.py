@@ -61,6 +61,11 @@ def process_number() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def is_one_of_several() -> bool:
+    """Whether a launcher started this process beside others."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def say(text: object, *, end: str = "\n") -> None:
     """One line of output, or several; of several processes the first one speaks."""
     if process_number() == 0:
