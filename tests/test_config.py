@@ -185,6 +185,11 @@ def test_validation_files_are_evaluated_with_each_checkpoint_unless_told():
             "model: min_pixels 9 is above max_pixels 4; exchange them",
         ),
         (
+            ["model.features_folder=kept", "model.train_projector=true"],
+            "model.features_folder: keeps features of a frozen tower and projector, and one of them is trained;"
+            " leave it out",
+        ),
+        (
             ["model.quantise=4bit"],
             "model.quantise: trains adapters in bfloat16 alone; set model.train: lora and model.dtype: bfloat16",
         ),

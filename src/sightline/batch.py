@@ -191,6 +191,11 @@ class Scores:
     ratings: Tensor | None = None
     """[N, H] what a rating head says of each whole answer: overall, then its attributes."""
 
+    def by_name(self) -> dict[str, Tensor]:
+        """Those that there are."""
+        found = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in found.items() if value is not None}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -239,7 +239,7 @@ def make_policy(recipe: Recipe, loaded: Loaded) -> Policy:
         critic=make_run_critic(recipe, loaded),
         rating=make_rating(recipe, loaded),
     )
-    if recipe.model.features_folder is not None and policy.vision.frozen:
+    if recipe.model.features_folder is not None:
         folder = Path(recipe.model.features_folder)
         policy.vision.shelf = Shelf(folder, loaded.model, loaded.family, dtype=loaded.dtype)
     return policy

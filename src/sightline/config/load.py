@@ -259,7 +259,10 @@ def _fill_in(recipe: Recipe) -> Recipe:
 
 
 def _check_model(recipe: Recipe) -> None:
-    """Weights in four bits stay as they are, whole, beside adapters."""
+    """Features are kept of a frozen tower alone; weights in four bits stay as they are, whole, beside adapters."""
+    if recipe.model.features_folder is not None and (recipe.model.train_tower or recipe.model.train_projector):
+        sentence = "keeps features of a frozen tower and projector, and one of them is trained; leave it out"
+        raise _Contradiction("model.features_folder", sentence)
     if recipe.model.quantise is None:
         return
     if recipe.model.train == "full" or recipe.model.dtype != "bfloat16":

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig
 
-from sightline.models.layout import Layout, Rows
+from sightline.models.layout import Layout, Rows, laid_out
 from sightline.models.tree_attention import TreeAttention
 
 PLANNED = "sightline_plan"
@@ -49,14 +49,14 @@ class TreePlan:
         prompts, window = self.layout.prompts, window_of(self.windows, layer)
         if window is None and query.device.type == "cpu" and _in_float32(query, key, value):
             return TreeAttention.apply(query, key, value, self.layout, prompt_mask(self.layout, None), scaling)
-        prompt_key, prompt_value = _laid_out(key, prompts), _laid_out(value, prompts)
-        prompt_query, mask = _laid_out(query, prompts), prompt_mask(self.layout, window)
+        prompt_key, prompt_value = laid_out(key, prompts), laid_out(value, prompts)
+        prompt_query, mask = laid_out(query, prompts), prompt_mask(self.layout, window)
         rows = [softmax_rows(prompt_query, prompt_key, prompt_value, mask, scaling).flatten(0, 1)]
         for answers in self.layout.answers:
-            seen_key = torch.cat([prompt_key.index_select(0, answers.prompt), _laid_out(key, answers)], 1)
-            seen_value = torch.cat([prompt_value.index_select(0, answers.prompt), _laid_out(value, answers)], 1)
+            seen_key = torch.cat([prompt_key.index_select(0, answers.prompt), laid_out(key, answers)], 1)
+            seen_value = torch.cat([prompt_value.index_select(0, answers.prompt), laid_out(value, answers)], 1)
             mask = _answer_mask(prompts, answers, window)
-            rows.append(softmax_rows(_laid_out(query, answers), seen_key, seen_value, mask, scaling).flatten(0, 1))
+            rows.append(softmax_rows(laid_out(query, answers), seen_key, seen_value, mask, scaling).flatten(0, 1))
         return torch.cat(rows).index_select(0, self.layout.gather)
 
 
@@ -206,11 +206,6 @@ def _causal_blocks(length: int) -> list[tuple[int, int]]:
     number = -(-length // CAUSAL_BLOCK)
     edges = [length * i // number for i in range(number + 1)] if number else [0, 0]
     return list(pairwise(edges))
-
-
-def _laid_out(packed: Tensor, rows: Rows) -> Tensor:
-    """[rows, longest, ...] of [L, ...]; selecting whole rows is many times faster backward than indexing."""
-    return packed.index_select(0, rows.places.flatten()).unflatten(0, rows.places.shape)
 
 
 def _answer_mask(prompts: Rows, answers: Rows, window: int | None) -> Tensor:

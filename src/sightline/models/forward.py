@@ -308,8 +308,8 @@ def plain_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 def _anchored(scores: Scores, sharding: Sharding) -> dict[str, Tensor]:
     """What was wanted, by name; with the gradient of zero that other processes count on."""
-    found = {name: value for name in Scores.__slots__ if (value := getattr(scores, name)) is not None}
-    return {name: value + sharding.anchor(seeing=False).to(value.dtype) for name, value in found.items()}
+    nothing = sharding.anchor(seeing=False)
+    return {name: value + nothing.to(value.dtype) for name, value in scores.by_name().items()}
 
 
 def _whole(batch: Batch) -> Tensor:

@@ -31,6 +31,11 @@ class Rows:
         return Rows(places=self.places.to(device), mask=self.mask.to(device), prompt=self.prompt.to(device))
 
 
+def laid_out(packed: Tensor, rows: Rows) -> Tensor:
+    """[rows, longest, ...] of [L, ...]; selecting whole rows is many times faster backward than indexing."""
+    return packed.index_select(0, rows.places.flatten()).unflatten(0, rows.places.shape)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Where everything lies in one packed sequence of L tokens.

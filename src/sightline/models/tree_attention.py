@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sightline.models.layout import Layout, Rows
+from sightline.models.layout import Layout, Rows, laid_out
 
 FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -63,6 +63,7 @@ class TreeAttention(torch.autograd.Function):
         ctx.layout, ctx.scaling = layout, scaling
         return found
 
+    # what is ignored: the decorator's type lets `ctx` be given by position alone, the base's also by name
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -70,7 +71,6 @@ class TreeAttention(torch.autograd.Function):
         [gradient] = grad_outputs
         query, key, value, found, normaliser, *masks = ctx.saved_tensors
         layout, scaling, heads = ctx.layout, ctx.scaling, query.shape[1]
-        keep = (layout.prompts, *layout.answers)
         by_query, by_key, by_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
         def back(asking: Rows, keys: Tensor, values: Tensor, causal: bool, seen: Tensor | None) -> tuple[Tensor, ...]:
@@ -90,7 +90,7 @@ class TreeAttention(torch.autograd.Function):
             to_key, to_value = to_key + from_tails[1], to_value + from_tails[2]
         _put(by_key, layout.prompts, to_key)
         _put(by_value, layout.prompts, to_value)
-        for rows in keep[1:]:
+        for rows in layout.answers:
             own_query, own_key, own_value = back(rows, _rows(key, rows, heads), _rows(value, rows, heads), True, None)
             real = rows.places[rows.mask]
             by_query.index_add_(0, real, _real(own_query, rows))
@@ -101,7 +101,7 @@ class TreeAttention(torch.autograd.Function):
 
 def _rows(packed: Tensor, rows: Rows, heads: int) -> Tensor:
     """[rows, heads, longest, width] of [L, heads or fewer, width]; fewer are repeated."""
-    laid = packed.index_select(0, rows.places.flatten()).unflatten(0, rows.places.shape).transpose(1, 2)
+    laid = laid_out(packed, rows).transpose(1, 2)
     return laid if laid.shape[1] == heads else laid.repeat_interleave(heads // laid.shape[1], 1)
 
 

@@ -46,7 +46,7 @@ def derive(
     `loss(outcome, counts)` is the weighed sum of the terms.
     """
     batch, scores, own = score_step(parts, batch, score=score)
-    leaves = {name: value.detach().requires_grad_() for name, value in given(scores).items()}
+    leaves = {name: value.detach().requires_grad_() for name, value in scores.by_name().items()}
     outcome, counts = objective.compute(replace(scores, **leaves), batch), objective.counts(batch)
     total = loss(outcome, counts)
     if total is None or not total.requires_grad:
@@ -61,7 +61,7 @@ def send_back(parts: Sequence[Batch], derived: Derived, *, score: Score) -> None
     start = 0
     for part in parts:
         end = start + part.num_answers
-        mine = given(score(part))
+        mine = score(part).by_name()
         pairs = [
             (value, derivative[start:end, : value.shape[1]])
             for name, derivative in derived.by_score.items()
@@ -81,26 +81,20 @@ def score_step(parts: Sequence[Batch], batch: Batch, *, score: Score) -> tuple[B
     return _of_all_processes(batch, scores)
 
 
-def given(scores: Scores) -> dict[str, Tensor]:
-    """The scores that were wanted, by name."""
-    found = {name: getattr(scores, name) for name in NAMES}
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def _joined(pieces: Sequence[Scores], batch: Batch) -> Scores:
     """The scores of all parts as those of the batch; parts lie in its order, trimmed to their own longest answer."""
-    widths = {name: value.shape[1] for piece in pieces for name, value in given(piece).items()}
+    widths = {name: value.shape[1] for piece in pieces for name, value in piece.by_name().items()}
     widths |= {name: batch.tokens.shape[1] for name in widths if name != "ratings"}
     found: dict[str, Tensor] = {}
     for name, width in widths.items():
-        rows = [given(piece)[name] for piece in pieces]
+        rows = [piece.by_name()[name] for piece in pieces]
         found[name] = torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1])) for row in rows])
     return Scores(**found)
 
 
 def _of_all_processes(batch: Batch, scores: Scores) -> tuple[Batch, Scores, slice]:
     """Batch and scores of all processes, one after another, and where this one's answers lie."""
-    mine = (batch, {name: value.cpu() for name, value in given(scores).items()})
+    mine = (batch, {name: value.cpu() for name, value in scores.by_name().items()})
     gathered: list[tuple[Batch, dict[str, Tensor]]] = [mine] * dist.get_world_size()
     light = replace(batch, prompts=tuple(replace(prompt, images=()) for prompt in batch.prompts))
     dist.all_gather_object(gathered, (light, mine[1]))

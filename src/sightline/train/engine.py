@@ -17,7 +17,7 @@ from sightline.batch import Batch, Outcome, Scores, split
 from sightline.models.forward import Policy
 from sightline.models.layout import packed_length
 from sightline.objectives.objective import Objective
-from sightline.train.coupled import derive, given, score_step, send_back
+from sightline.train.coupled import derive, score_step, send_back
 from sightline.train.distributed import largest_of, rank_and_size, sum_gradients, sum_over_ranks
 from sightline.train.optim import Schedule
 
@@ -152,7 +152,7 @@ class Engine:
         outcome = self.objective.compute(scores, micro)
         loss = self._weighed(outcome, counts)
         if self.policy.sharding is not None:  # all processes go back through the layers
-            nothing = 0.0 * torch.stack([value.sum() for value in given(scores).values()]).sum()
+            nothing = 0.0 * torch.stack([value.sum() for value in scores.by_name().values()]).sum()
             loss = nothing if loss is None else loss + nothing
         if loss is not None and loss.requires_grad:
             loss.backward()
