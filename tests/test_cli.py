@@ -443,6 +443,8 @@ def test_world_commands_hand_their_flags_on(build, capsys):
     assert main(["world", "build", "--scale", "0.01", "--only", "clip"]) == 0
     assert main(["world", "draw", "--split", "crowd"]) == 0
     assert main(["world", "groups", "--task", "describe", "--out", "x.jsonl"]) == 0
+    assert main(["world", "groups", "--task", "describe", "--out", "x.jsonl", "--exact"]) == 0
+    assert calls.pop()["annotator"] is None
     assert calls == [
         {"out": Path("runs/world"), "seed": 0, "scale": 0.01, "only": "clip"},
         {"split": "crowd", "num": 8, "out": Path("runs/world/scenes"), "seed": 0},
@@ -455,7 +457,7 @@ def test_world_commands_hand_their_flags_on(build, capsys):
             "seed": 0,
         },
     ]
-    assert capsys.readouterr().out == "there\n" * 3
+    assert capsys.readouterr().out == "there\n" * 4
 
 
 def test_shipped_recipes_are_listed_shown_and_copied(folder, capsys):

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sightline.cli.parts import (
     AT_LEAST_ONE,
+    FLAG,
     NOT_NEGATIVE,
     cell,
     data,
@@ -212,6 +213,7 @@ def world_groups(
     split: str = "train",
     num: Annotated[int, AT_LEAST_ONE] = 1000,
     annotator: str = "person",
+    exact: Annotated[bool, FLAG] = False,
     seed: Annotated[int, NOT_NEGATIVE] = 0,
 ) -> None:
     """Write preference data about drawn scenes: prompts, answers, and what an annotator thinks of them.
@@ -224,13 +226,15 @@ def world_groups(
         split: Which scenes.
         num: How many groups.
         annotator: Who prefers: a simulated person, a weak_judge, or exact rules.
+        exact: Instead of answers that somebody compared, the exact answer alone, for `sft`.
         seed: Another seed draws other scenes and other noise.
     """
     for kind, name in (("task", task), ("split", split), ("annotator", annotator)):
         check_name(kind, name)
     from sightline import build
 
-    say(build.world_groups(task=task, split=split, num=num, out=out, annotator=annotator, seed=seed))
+    who = None if exact else annotator
+    say(build.world_groups(task=task, split=split, num=num, out=out, annotator=who, seed=seed))
 
 
 @world.command(name="prompts")
