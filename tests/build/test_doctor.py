@@ -91,9 +91,11 @@ def test_a_sound_run_on_rewards_is_well_and_its_boxes_are_drawn(detect: list[Pro
     assert "As answered" in page
 
 
-def test_a_reward_model_is_looked_at_too(world: Path, tmp_path: Path):
+@pytest.mark.parametrize("own_answer", [False, True])
+def test_a_reward_model_is_looked_at_too(world: Path, tmp_path: Path, own_answer: bool):
     data = {"validation_files": [str(world / "validation.jsonl")]}
-    recipe = tiny_recipe(world, tmp_path / "run", objective={"kind": "ranking"}, data=data)
+    objective = {"kind": "ranking", "own_answer": own_answer, "own_answer_tokens": 4}
+    recipe = tiny_recipe(world, tmp_path / "run", objective=objective, data=data)
     assert "fail" not in states(examined(recipe, tmp_path / "page.html")).values()
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from sightline import build
-from sightline.build.loading import make_inputs
+from sightline.build.loading import load_trained, make_inputs
 from sightline.build.reward_models import load_reward_model
 from sightline.build.scorers import open_scorers
 from sightline.config import ConfigError
 from sightline.config.rl import RewardEntry
 from sightline.data.files import read_groups, write_groups
 from sightline.journal import Journal
+from sightline.models.reference import prompt_key
 from sightline.records import Completion, Pair, Rank, RecordError
 from tests.train.runs import assert_same_run, tiny_recipe
 
@@ -40,6 +41,7 @@ def test_a_run_ends_with_a_calibrated_ensemble(reward_model: Path):
     assert facts["num_comparisons"] == 4
     assert 0 <= facts["accuracy"]["estimate"] <= 1
     assert facts["temperature"] > 0
+    assert 0 <= facts["lapse"] < 0.5
     assert set(facts["by_aspect"]) == {"overall"}
     rows = Journal.open(reward_model).read_metrics()
     assert {"loss/ranking", "loss/centring", "rating/accuracy", "rating/margin"} <= set(rows[0])
@@ -85,6 +87,34 @@ def test_a_policy_learns_from_it_and_its_parts_are_logged(reward_model: Path, wo
     assert rows[0]["rollout/problems"] == 0
 
 
+@pytest.mark.parametrize("how", ["full", "lora"])
+def test_own_answers_are_those_of_the_start_in_training_and_at_work(world: Path, tmp_path: Path, how: str):
+    told: list[str] = []
+    objective = QUICK | {"own_answer": True, "own_answer_tokens": 6, "likelihood": True}
+    recipe = tiny_recipe(
+        world,
+        tmp_path / "run",
+        objective=objective,
+        model={"train": how},
+        data={"validation_files": [str(world / "validation.jsonl")]},
+        train=SHORT,
+    )
+    run = build.train(recipe, say=told.append)
+    kept = json.loads((run / "own_answers.json").read_text())
+    start, _ = load_trained(str(world / "model"))
+    inputs = make_inputs(start, root=world)
+    groups = [group for name in ("train", "validation") for _, group in read_groups(world / f"{name}.jsonl")]
+    assert kept.keys() == {prompt_key(inputs.prompt(group.prompt)) for group in groups}
+    assert f"own answers: {len(kept)} made" in "\n".join(told)
+    build.train(recipe, say=told.append)  # a run that goes on does not ask again
+    assert "own answers: 0 made" in "\n".join(told)
+    model = load_reward_model(str(run))
+    assert model.facts["with_agreement"]
+    assert (model.rater.policy.own.speaker is model.rater.policy) == (how == "lora")
+    model.rater.rate([inputs.prompt(group.prompt) for group in groups], [[(5, 6)] for _ in groups])
+    assert model.rater.policy.own.said == kept
+
+
 def test_attributes_margins_and_ties_are_learned(world: Path, tmp_path: Path):
     groups = [group for _, group in read_groups(world / "train.jsonl")]
     aspects = [
@@ -114,6 +144,13 @@ def test_mistakes_say_the_cure(world: Path, reward_model: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"data.validation_files: are missing, and ratings are calibrated"):
         tiny_recipe(world, tmp_path / "x", objective=QUICK)
     data = {"validation_files": [str(world / "validation.jsonl")]}
+    for given, mistake in (
+        ({"phrase_pattern": "red"}, "phrase_pattern goes with own_answer: true"),
+        ({"phrase_pattern": "(red", "own_answer": True}, "phrase_pattern is no regular expression"),
+        ({"phrase_pattern": "(red) (star)", "own_answer": True}, "phrase_pattern has several groups"),
+    ):
+        with pytest.raises(ConfigError, match=mistake):
+            tiny_recipe(world, tmp_path / "x", objective=QUICK | given, data=data)
     with pytest.raises(ConfigError, match="rewards: are not read by ranking"):
         tiny_recipe(world, tmp_path / "x", objective=QUICK, data=data, rewards=[{"name": "length"}])
     with pytest.raises(ValueError, match="is a model, not a reward model; name the folder of a run"):

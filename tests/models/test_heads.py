@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from sightline.batch import Batch, PromptTokens, make_batch
 from sightline.models.families import LLAVA
 from sightline.models.forward import Policy
-from sightline.models.heads import Critic, RatingHead, make_critic
+from sightline.models.heads import EVIDENCE, Critic, RatingHead, make_critic
 from tests.tiny import picture, prompt_tokens, tiny_trained
 
 WANT = frozenset({"logprobs", "values"})
@@ -122,10 +122,10 @@ def test_ratings_and_their_gradients_are_those_of_the_plain_forward(attributes: 
 def test_the_overall_rating_is_the_gated_mean_of_the_attributes():
     head = RatingHead(4, num_attributes=3)
     states = torch.randn(5, 3, 4)
-    likelihood = torch.randn(5, 2)
-    found = head(states, likelihood)
+    evidence = torch.randn(5, EVIDENCE)
+    found = head(states, evidence)
     torch.testing.assert_close(found[:, 0], found[:, 1:].mean(1))  # a new gate weighs all alike
     assert head.gate is not None
     torch.nn.init.normal_(head.gate.weight)
     weights = head.gate(states[:, 0]).softmax(-1)
-    torch.testing.assert_close(head(states, likelihood)[:, 0], (weights * found[:, 1:]).sum(1))
+    torch.testing.assert_close(head(states, evidence)[:, 0], (weights * found[:, 1:]).sum(1))

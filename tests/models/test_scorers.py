@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sightline.batch import make_batch
-from sightline.models.heads import RatingHead
+from sightline.models.heads import EVIDENCE, RatingHead
 from sightline.models.scorers import Compared, Fit, Rater, Rating, fit_members, gather, units_of
 from tests.tiny import picture, prompt_tokens, tiny_policy, tiny_trained
 
@@ -24,7 +24,7 @@ def made_up(num: int = 200, *, noise: float = 0.0, aspect: int = 0) -> Compared:
     pairs = torch.stack([torch.where(wins, left, right), torch.where(wins, right, left)], 1)
     return Compared(
         states=states,
-        likelihood=torch.randn(2 * num, 2, generator=generator),
+        evidence=torch.randn(2 * num, EVIDENCE, generator=generator),
         lengths=torch.randint(1, 20, (2 * num,), generator=generator),
         group=torch.arange(num).repeat_interleave(2),
         pairs=pairs,
@@ -36,7 +36,7 @@ def made_up(num: int = 200, *, noise: float = 0.0, aspect: int = 0) -> Compared:
 
 def right_share(members: list[RatingHead], compared: Compared, column: int = 0) -> float:
     with torch.no_grad():
-        said = torch.stack([m(compared.states, compared.likelihood) for m in members]).mean(0)[:, column]
+        said = torch.stack([m(compared.states, compared.evidence) for m in members]).mean(0)[:, column]
     return float((said[compared.pairs[:, 0]] > said[compared.pairs[:, 1]]).float().mean())
 
 
@@ -53,7 +53,7 @@ def test_members_differ_more_far_from_what_was_compared():
     members = fit_members(made_up(400, noise=0.5), FIT)
     near = made_up(150)
     rater = Rater(policy=None, members=members, units=units_of(members, near), end_of_turn=0)  # type: ignore[arg-type]
-    said = [rater.members_say(states, near.likelihood) for states in (near.states, 8 * near.states)]
+    said = [rater.members_say(states, near.evidence) for states in (near.states, 8 * near.states)]
     assert said[1][..., 0].std(0).mean() > 1.5 * said[0][..., 0].std(0).mean()
     assert float(said[0][..., 0].mean()) == pytest.approx(0, abs=1e-5)
 
@@ -61,7 +61,7 @@ def test_members_differ_more_far_from_what_was_compared():
 def test_the_log_probabilities_are_read_where_that_is_asked_for():
     compared = made_up(300)
     left, right = torch.arange(0, 600, 2), torch.arange(1, 600, 2)
-    wins = compared.likelihood[left, 0] > compared.likelihood[right, 0]
+    wins = compared.evidence[left, 0] > compared.evidence[right, 0]
     pairs = torch.stack([torch.where(wins, left, right), torch.where(wins, right, left)], 1)
     likely = replace(compared, pairs=pairs)
     fits = [replace(FIT, with_likelihood=read, epochs=40) for read in (True, False)]
@@ -74,7 +74,7 @@ def test_an_attribute_is_learned_from_its_own_comparisons():
     overall, second = made_up(200), made_up(300, aspect=1)
     both = Compared(
         states=torch.cat([overall.states, second.states.flip(-1)]),
-        likelihood=torch.cat([overall.likelihood, second.likelihood]),
+        evidence=torch.cat([overall.evidence, second.evidence]),
         lengths=torch.cat([overall.lengths, second.lengths]),
         group=torch.cat([overall.group, second.group + 200]),
         pairs=torch.cat([overall.pairs, second.pairs + 400]),
@@ -100,7 +100,7 @@ def test_a_length_head_keeps_the_rating_free_of_length():
     def correlation(fit: Fit) -> float:
         members = fit_members(biased, fit)
         with torch.no_grad():
-            said = torch.stack([m(states, compared.likelihood) for m in members]).mean(0)[:, 0]
+            said = torch.stack([m(states, compared.evidence) for m in members]).mean(0)[:, 0]
         return abs(float(np.corrcoef(said.numpy(), compared.lengths.numpy())[0, 1]))
 
     assert correlation(FIT) > 0.8
@@ -126,7 +126,7 @@ def test_ratings_read_every_answer_to_its_end_and_do_not_depend_on_company():
 def test_states_are_those_behind_prompts_and_before_ends():
     policy = tiny_policy(tiny_trained("full"))
     batch = make_batch([prompt_tokens("a", images=(picture(0),))], [[(5, 6, 7), (5, 6)]])
-    states, likelihood = gather(policy, batch, token_budget=100)
+    states, evidence = gather(policy, batch, token_budget=100)
     assert states.shape[:2] == (2, 3)
     torch.testing.assert_close(states[0, 0], states[1, 0])
     other = make_batch([prompt_tokens("a", images=(picture(0),))], [[(5, 6, 9)]])
@@ -134,8 +134,8 @@ def test_states_are_those_behind_prompts_and_before_ends():
     # of two tokens: the state behind the prompt predicts the first, the one before the end the second
     torch.testing.assert_close(16 * states[1, 2], states[1, 0] + states[1, 1], atol=1e-4, rtol=0)
     totals = policy.score(batch).logprobs.sum(1)
-    torch.testing.assert_close(likelihood[:, 0] * 16, totals, atol=1e-4, rtol=0)
-    torch.testing.assert_close(likelihood[:, 1] * batch.lengths, totals, atol=1e-4, rtol=0)
+    torch.testing.assert_close(evidence[:, 0] * 16, totals, atol=1e-4, rtol=0)
+    torch.testing.assert_close(evidence[:, 1] * batch.lengths, totals, atol=1e-4, rtol=0)
 
 
 def test_the_penalty_is_taken_off_the_mean():

@@ -14,6 +14,7 @@ FACTS = {
     "by_aspect": {"overall": ROW | {"num": 1000}, "faithfulness": ROW | {"num": 704}},
     "by_length": {"chosen_longer": ROW | {"num": 400}, "chosen_shorter": ROW | {"estimate": 0.86, "num": 1000}},
     "temperature": 0.7,
+    "lapse": 0.095,
     "calibration_error": {"before": 0.05, "after": 0.01},
     "spread": 0.12,
 }
@@ -23,7 +24,14 @@ def test_accuracy_stands_beside_what_length_would_explain(tmp_path: Path):
     (tmp_path / "scorer").mkdir()
     (tmp_path / "scorer" / "scorer.json").write_text(json.dumps(FACTS))
     page = Reader(reward_model(tmp_path))
-    for words in ("1,704", "88.0%", "faithfulness", "the better one is shorter", "5.0% as they are, 1.0% at that"):
+    for words in (
+        "1,704",
+        "88.0%",
+        "faithfulness",
+        "the better one is shorter",
+        "9.5%",
+        "5.0% as they are, 1.0% with these",
+    ):
         assert words in page.text, words
 
 

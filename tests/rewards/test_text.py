@@ -1,12 +1,22 @@
 """Reading short answers: phrases, yes or no, numbers, refusals; and answers made to fool the reader."""
 
+import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.rewards.text import is_refusal, match_mentions, mentions, sentence_ends, whole_number, yes_or_no
+from sightline.rewards.text import (
+    agreement,
+    is_refusal,
+    key_phrases,
+    match_mentions,
+    mentions,
+    sentence_ends,
+    whole_number,
+    yes_or_no,
+)
 
 COLOURS = ("red", "green", "blue")
 SHAPES = ("circle", "square", "cross")
@@ -187,3 +197,39 @@ def test_a_broken_number_is_no_whole_number(text: str):
 )
 def test_sentences_end_with_their_mark(text, ends):
     assert sentence_ends(text) == ends
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        ("There is an orange star and a yellow diamond.", ["orange star", "yellow diamond"]),
+        ("A red circle, a RED circle; no blue\nstar", ["red circle", "red circle", "blue star"]),
+        ("Two dogs run on the well-known beach (it's sunny)!", ["two dogs run", "well-known beach", "it's sunny"]),
+        ("42 or 7", ["42", "7"]),
+        ("the of and", []),
+        ("", []),
+    ],
+)
+def test_key_phrases_are_what_stands_between_small_words(text, phrases):
+    assert list(key_phrases(text)) == phrases
+
+
+def test_a_pattern_says_what_a_phrase_is():
+    pattern = re.compile(r"\b(?:red|blue)\s+(circle|star)", re.IGNORECASE)
+    assert key_phrases("A Red  Circle and a blue star, a green star", pattern) == ("circle", "star")
+    whole = re.compile(r"(?:red|blue)\s+(?:circle|star)", re.IGNORECASE)
+    assert key_phrases("A Red  Circle", whole) == ("red circle",)
+
+
+def test_agreement_counts_every_phrase_once():
+    own = "There is a red circle, a red circle and a blue star."
+    assert agreement("There is a red circle and a green star.", own) == (1, 1, 2)
+    assert agreement("a red circle, a red circle, a red circle", own) == (2, 1, 1)
+    assert agreement("", own) == (0, 0, 3)
+    assert agreement(own, own) == (3, 0, 0)
+
+
+@given(st.text(), st.text())
+def test_agreement_is_symmetric_for_any_texts(first: str, second: str):
+    shared, alone, missed = agreement(first, second)
+    assert agreement(second, first) == (shared, missed, alone)

@@ -30,7 +30,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "dpo of adapters": {"model": LORA, "data": {"validation_files": ["validation.jsonl"]}},
     "sft": {"objective": {"kind": "sft"}},
     "ranking": {
-        "objective": {"kind": "ranking", "length_weight": 0.5, "member_epochs": 1},
+        "objective": {"kind": "ranking", "length_weight": 0.5, "member_epochs": 1, "own_answer": True},
         "data": {"validation_files": ["validation.jsonl"]},
     },
     "grpo": {

@@ -19,7 +19,16 @@ from sightline.registry import find
 from sightline.train.distributed import gathered, own_share
 from sightline.train.feeds import comparison_batch, group_batch, with_reference
 
-RATING_OPTIONS = ("likelihood", "head_learning_rate", "members", "member_hidden", "member_epochs")
+RATING_OPTIONS = (
+    "likelihood",
+    "own_answer",
+    "own_answer_tokens",
+    "phrase_pattern",
+    "head_learning_rate",
+    "members",
+    "member_hidden",
+    "member_epochs",
+)
 """Keys of the ranking block that are not the loss's."""
 
 

@@ -18,6 +18,7 @@ from sightline.build.doctor_trial import Trial, trial_folder, try_step
 from sightline.build.estimates import estimate
 from sightline.build.first_checks import first_checks, sampler_line
 from sightline.build.loading import Row, load_for_training
+from sightline.build.own_answers import make_own_answers
 from sightline.build.plan import CPU_WORKING, lengths_of, num_steps_of, resident, size_text, this_machine, time_text
 from sightline.build.rl import learns_from_rewards
 from sightline.build.runs import make_policy
@@ -155,6 +156,7 @@ def _trial(case: _Case, seconds: float) -> Trial | None:
     num = max(1, min(num, int(GROUPS_OF_CHECKS * SLOW / max(1e-3, seconds))))
     with trial_folder(recipe, num) as (small, journal):
         reference = make_reference(small, case.policy, case.loaded, [rows[:num]], lambda line: None)
+        case.policy.own = make_own_answers(small, case.policy, rows[:num], journal, lambda line: None)
         try:
             return try_step(small, journal, case.loaded, case.policy, rows[:num], reference)
         except torch.OutOfMemoryError:

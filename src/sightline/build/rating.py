@@ -18,7 +18,7 @@ from sightline.build.progress import Say
 from sightline.build.reward_models import FACTS, FOLDER, MEMBERS
 from sightline.config import Recipe
 from sightline.config.schema import Ranking
-from sightline.evaluation.calibration import accuracy, expected_calibration_error, fit_temperature
+from sightline.evaluation.calibration import Calibration, accuracy, expected_calibration_error, fit_calibration
 from sightline.journal import Journal, atomic_write
 from sightline.models.forward import Policy
 from sightline.models.heads import RatingHead
@@ -41,6 +41,7 @@ def make_rating(recipe: Recipe, loaded: Loaded) -> RatingHead | None:
             num_attributes=len(objective.attributes),
             with_length=objective.length_weight > 0,
             with_likelihood=objective.likelihood,
+            with_agreement=objective.own_answer,
         )
     return head.to(weight.device)
 
@@ -61,6 +62,7 @@ def finish_rating(
         "width": seen.states.shape[-1],
         "with_length": objective.length_weight > 0,
         "with_likelihood": objective.likelihood,
+        "with_agreement": objective.own_answer,
         "hidden": objective.member_hidden,
         "members": objective.members,
         **calibrated(rater, fresh, objective.attributes, seed=recipe.seed),
@@ -76,7 +78,7 @@ def finish_rating(
     say(
         f"held-out comparisons ranked right: {right['estimate']:.1%} ({right['low']:.1%} to {right['high']:.1%} of "
         f"{facts['num_comparisons']}); calibration error {sure['before']:.1%}, {sure['after']:.1%} at temperature "
-        f"{facts['temperature']:.2f}"
+        f"{facts['temperature']:.2f} with a lapse of {facts['lapse']:.1%}"
     )
     return folder
 
@@ -91,6 +93,7 @@ def fit_of(recipe: Recipe) -> Fit:
         epochs=objective.member_epochs,
         num_attributes=len(objective.attributes),
         with_likelihood=objective.likelihood,
+        with_agreement=objective.own_answer,
         margin_weight=objective.margin_weight,
         centring_weight=objective.centring_weight,
         length_weight=objective.length_weight,
@@ -109,7 +112,7 @@ def compared(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> Compared:
     column = lambda name: torch.cat([batch.pair_columns[name] for batch, _ in found])  # noqa: E731
     return Compared(
         states=torch.cat([states for _, (states, _) in found]).cpu(),
-        likelihood=torch.cat([likelihood for _, (_, likelihood) in found]).cpu(),
+        evidence=torch.cat([evidence for _, (_, evidence) in found]).cpu(),
         lengths=torch.cat([batch.lengths for batch, _ in found]),
         group=torch.cat([batch.group + int(p) for (batch, _), p in zip(found, prompts, strict=False)]),
         pairs=torch.cat([batch.pairs + int(n) for (batch, _), n in zip(found, answers, strict=False)]),
@@ -120,8 +123,8 @@ def compared(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> Compared:
 
 
 def calibrated(rater: Rater, held_out: Compared, attributes: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """Temperature, calibration error and accuracy on comparisons that were not trained on; ties are left out."""
-    said = rater.members_say(held_out.states, held_out.likelihood)
+    """Calibration with its error, and accuracy, on comparisons that were not trained on; ties are left out."""
+    said = rater.members_say(held_out.states, held_out.evidence)
     ratings, decided = said.mean(0), ~held_out.tie
     pairs, aspect = held_out.pairs[decided], held_out.aspect[decided]
     sides = [ratings[pairs[:, side], aspect] for side in (0, 1)]
@@ -132,7 +135,7 @@ def calibrated(rater: Rater, held_out: Compared, attributes: Sequence[str], *, s
     longer = (held_out.lengths[pairs[:, 0]] - held_out.lengths[pairs[:, 1]]).numpy()
     overall = aspect.numpy() == 0
     main = differences[overall] if overall.any() else differences
-    temperature = fit_temperature(main)
+    fitted = fit_calibration(main)
     named = {name: aspect.numpy() == i for i, name in enumerate((OVERALL, *attributes))}
     sized = {"chosen_longer": longer > 0, "equally_long": longer == 0, "chosen_shorter": longer < 0}
     return {
@@ -140,10 +143,10 @@ def calibrated(rater: Rater, held_out: Compared, attributes: Sequence[str], *, s
         "accuracy": asdict(accuracy(differences, prompts.tolist(), seed=seed)),
         "by_aspect": _accuracies(differences, prompts, named, seed),
         "by_length": _accuracies(differences, prompts, sized, seed),
-        "temperature": temperature,
+        **asdict(fitted),
         "calibration_error": {
-            "before": expected_calibration_error(main, 1.0),
-            "after": expected_calibration_error(main, temperature),
+            "before": expected_calibration_error(main, Calibration()),
+            "after": expected_calibration_error(main, fitted),
         },
         "spread": float(said[..., 0].std(0, correction=0).mean()),
     }

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from sightline.build.loading import load_trained
+from sightline.build.own_answers import own_answers_at_work
 from sightline.config.schema import Ranking
 from sightline.models.forward import Policy
 from sightline.models.heads import RatingHead
@@ -55,11 +56,14 @@ def load_reward_model(target: str) -> RewardModel:
             num_attributes=len(facts["attributes"]),
             with_length=facts["with_length"],
             with_likelihood=facts["with_likelihood"],
+            with_agreement=facts["with_agreement"],
             hidden=facts["hidden"],
         )
         prefix = f"{number}."
         head.load_state_dict({n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)})
         members.append(head)
     policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast, keep_batch=64, keep_feature_bytes=2**26)
+    if facts["with_agreement"]:
+        policy.own = own_answers_at_work(recipe, loaded, policy)
     rater = Rater(policy=policy, members=members, units=tensors["units"], end_of_turn=loaded.end_of_turn)
     return RewardModel(rater=rater, loaded=loaded, attributes=tuple(facts["attributes"]), facts=facts)

@@ -14,6 +14,7 @@ from sightline.batch import Batch
 from sightline.build.batches import batch_maker, batches, make_objective, make_reference
 from sightline.build.first_checks import about_features, about_gpus, first_checks, stop_at_failure
 from sightline.build.loading import inputs_of, load_for_training
+from sightline.build.own_answers import make_own_answers
 from sightline.build.plan import expected_memory
 from sightline.build.progress import Say, Show, shown
 from sightline.build.rating import finish_rating, make_rating
@@ -130,6 +131,7 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     validation = read_data(recipe, recipe.data.validation_files, loaded)
     _tell(say, about_features(recipe, policy, [*data.groups, *validation.groups]))
     reference = make_reference(recipe, policy, loaded, [data.groups, validation.groups], say)
+    policy.own = make_own_answers(recipe, policy, [*data.groups, *validation.groups], journal, say)
     if recipe.train.shard:
         _cut(policy, say)
     with run_judge(recipe, journal, [*data.groups, *validation.groups]) as judge:

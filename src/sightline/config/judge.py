@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from sightline.config.load import origin_of, read_merged
 from sightline.config.mistakes import ConfigError, first_mistake
-from sightline.config.values import STRICT, Count, NotNegative, Positive, Share, Whole
+from sightline.config.values import STRICT, Count, NotNegative, Positive, Share, Whole, check_pattern
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -222,12 +222,7 @@ class ClaimsProtocol(BaseModel):
         if (self.pattern is not None) != (self.split == "pattern"):
             cure = "give split: pattern with it, or remove it" if self.pattern is not None else "give one"
             raise ValueError(f"pattern goes with split: pattern; {cure}")
-        try:
-            groups = re.compile(self.pattern or "").groups
-        except re.error as error:
-            raise ValueError(f"pattern is no regular expression ({error}); correct it") from error
-        if groups > 1:
-            raise ValueError("pattern has several groups; give one, or write (?:...) for the others")
+        check_pattern("pattern", self.pattern)
         return self
 
 

@@ -11,7 +11,17 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from sightline.config.rl import Critic, Monitors, PolicyGradient, RewardEntry, Rollout
-from sightline.config.values import STRICT, BelowHalf, BelowOne, Count, NotNegative, Positive, Share, Whole
+from sightline.config.values import (
+    STRICT,
+    BelowHalf,
+    BelowOne,
+    Count,
+    NotNegative,
+    Positive,
+    Share,
+    Whole,
+    check_pattern,
+)
 from sightline.registry import did_you_mean
 
 EMBEDDED_MODELS = ("world:base", "world:ceiling")
@@ -171,14 +181,29 @@ class Ranking(BaseModel):
     likelihood: bool = False
     """Read the answer's log-probability under the backbone too, and train it by the comparisons: worth much where the
     backbone speaks better than it judges."""
+    own_answer: bool = False
+    """Let the backbone answer every prompt itself before it is trained, greedily, and read how answers agree with that:
+    phrases shared, alone, left out. Worth as much as the backbone sees; its start is kept to answer new prompts."""
+    own_answer_tokens: Count = 256
+    """Own answers are cut here."""
+    phrase_pattern: str | None = None
+    """A regular expression: what it matches (its one group, if it has one) is a phrase of an answer; null: runs of
+    words between English small words and punctuation."""
     head_learning_rate: Positive | None = None
     """Peak learning rate of the head; null: ten times that of the backbone."""
     members: Count = 4
     """Heads of the ensemble that is fitted at the end, each on its own bootstrap of the prompts."""
     member_hidden: Whole = 64
     """Units of a member between states and ratings; 0: none."""
-    member_epochs: Count = 30
+    member_epochs: Count = 10
     """Passes of a member over its bootstrap."""
+
+    @model_validator(mode="after")
+    def _own(self) -> "Ranking":
+        if self.phrase_pattern is not None and not self.own_answer:
+            raise ValueError("phrase_pattern goes with own_answer: true; give that too, or remove it")
+        check_pattern("phrase_pattern", self.phrase_pattern)
+        return self
 
 
 Objective = Annotated[Sft | Dpo | Ranking | PolicyGradient, Field(discriminator="kind")]

@@ -1,8 +1,7 @@
 """How far ratings can be trusted: accuracy on comparisons, what a difference means, and best of N as a stress test.
 
 A comparison is the difference of two ratings, better less worse by the source's word: right when above 0. A
-difference d over a temperature says with which probability the better one wins, 1 / (1 + exp(-d / T)). Knows no
-model.
+calibration says with which probability the better one wins. Knows no model.
 """
 
 import math
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import expit, gammaln
 
 from sightline.evaluation.statistics import Interval, Ratio, ratio
@@ -19,20 +18,43 @@ from sightline.evaluation.statistics import Interval, Ratio, ratio
 Floats = NDArray[np.float64]
 
 
-def fit_temperature(differences: Floats) -> float:
-    """The temperature under which the comparisons are most likely (Guo et al. 2017), between 0.001 and 1000."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What a difference of two ratings means.
 
-    def loss(log_temperature: float) -> float:
-        return float(np.logaddexp(0, -differences / math.exp(log_temperature)).mean())
+    Example: `Calibration(temperature=0.5, lapse=0.1)`: a difference of 1 says that the better one wins with
+    probability 0.1 + 0.8 / (1 + exp(-2)) = 0.80; however large it is, one time in ten the source says the contrary.
+    """
 
-    bound = math.log(1000)
-    found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
-    return math.exp(float(found.x))  # type: ignore[attr-defined] - scipy types its result as an object
+    temperature: float = 1.0
+    """Differences are divided by it."""
+    lapse: float = 0.0
+    """How often the source errs where the ratings leave no doubt, and the ratings where they have none."""
+
+    def sure(self, differences: Floats) -> Floats:
+        """Probability that the better rated one wins."""
+        return self.lapse + (1 - 2 * self.lapse) * expit(np.abs(differences) / self.temperature)
 
 
-def expected_calibration_error(differences: Floats, temperature: float, *, num_bins: int = 10) -> float:
+def fit_calibration(differences: Floats, *, lapse: float | None = None) -> Calibration:
+    """The calibration under which the comparisons are most likely; with a given lapse the temperature alone (Guo et al.
+    2017). Temperatures are between 0.001 and 1000, lapses below 0.5 (as those of observers in psychophysics: without
+    one, comparisons of a source that errs at random make ratings look surer than they are, wherever they differ)."""
+    bounds = [(-math.log(1000), math.log(1000)), (0.0, 0.49) if lapse is None else (lapse, lapse)]
+
+    def loss(given: Floats) -> float:
+        won = given[1] + (1 - 2 * given[1]) * expit(differences / math.exp(given[0]))
+        few = -math.log(1 - 2 * given[1]) / len(differences)  # a handful of comparisons proves no large lapse
+        return float(-np.log(np.maximum(won, 1e-300)).mean()) + few
+
+    starts = ((at, start) for at in (-2.0, 0.0, 2.0) for start in ((0.02, 0.2) if lapse is None else (lapse,)))
+    found = min((minimize(loss, start, bounds=bounds) for start in starts), key=lambda one: float(one.fun))
+    return Calibration(temperature=math.exp(float(found.x[0])), lapse=float(found.x[1]))
+
+
+def expected_calibration_error(differences: Floats, calibration: Calibration, *, num_bins: int = 10) -> float:
     """Mean gap between how sure the ratings are of the likelier side and how often it wins, over bins of sureness."""
-    sure = expit(np.abs(differences) / temperature)
+    sure = calibration.sure(differences)
     right = differences > 0
     bins = np.minimum(((sure - 0.5) * 2 * num_bins).astype(int), num_bins - 1)
     gaps = [

@@ -5,7 +5,7 @@
 the first batch of every run hold the two together. Knows nothing of losses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from sightline.batch import Batch, PromptTokens, Scores, make_batch
 from sightline.models.attention import PLANNED, AttentionPlan, TreePlan, attention_of, windows_of
 from sightline.models.families import Family
-from sightline.models.heads import Critic, RatingHead
+from sightline.models.heads import AGREEMENTS, LIKELIHOODS, Critic, RatingHead
 from sightline.models.layout import Layout, pack
 from sightline.models.sharding import Sharding
 from sightline.models.vision import Vision
@@ -52,6 +52,8 @@ class Policy:
         self.rating = rating
         self.sharding: Sharding | None = None
         self.windows = windows_of(family.language_model(model).config)  # type: ignore[arg-type]
+        self.own: Callable[[Batch], Tensor] | None = None
+        """How answers agree with what the model says itself [N, AGREEMENTS]; for rating heads (own_answers)."""
         self.temperature = temperature
         """Log-probabilities are those of logits divided by this."""
         banned = torch.zeros(family.head(model).weight.shape[0], dtype=torch.bool)  # type: ignore[union-attr]
@@ -106,7 +108,7 @@ class Policy:
             return self._read(states, critic_states, batch, want, ends)
 
     def gathered(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What rating heads read of every answer: states [N, 3, width] and log-probabilities [N, 2], in float32."""
+        """What rating heads read of every answer: states [N, 3, width] and evidence [N, EVIDENCE], in float32."""
         layout = self.lay_out(batch)
         with self.precision():
             plan = TreePlan(layout=layout, windows=self.windows)
@@ -145,7 +147,7 @@ class Policy:
 
     def in_float32(self) -> "Policy":
         """The same model scored without autocast, with features of its own."""
-        return Policy(
+        twin = Policy(
             self.model,
             self.family,
             temperature=self.temperature,
@@ -153,6 +155,8 @@ class Policy:
             critic=self.critic,
             rating=self.rating,
         )
+        twin.own = self.own
+        return twin
 
     def lay_out(self, batch: Batch) -> Layout:
         """The packed layout of a batch, where the model is; raises when an answer holds a media token."""
@@ -242,22 +246,28 @@ class Policy:
     def _gather(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of each answer the state behind its prompt, the one before its end, and the sum of all (over a constant).
 
-        `states` [tokens, width] predict all tokens of the answers. Beside them each answer's log-probability under the
-        model, total (over the same constant) and per token; zeros where no head reads it.
+        `states` [tokens, width] predict all tokens of the answers. Beside them the evidence: each answer's
+        log-probability under the model, total (over the same constant) and per token, zeros where no head reads it;
+        and how it agrees with what the model says itself, zeros where nobody asked it.
         """
         device, sizes = states.device, batch.lengths.to(states.device)
         last = sizes.cumsum(0) - 1
         row = torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes)
         total = torch.zeros(len(sizes), states.shape[1], device=device).index_add(0, row, states.float())
         found = torch.stack([states[last - sizes + 1].float(), states[last].float(), total / SUMMED_OVER], 1)
-        likelihood = torch.zeros(len(sizes), 2, device=device)
+        likelihood = torch.zeros(len(sizes), LIKELIHOODS, device=device)
         if self.rating is None or self.rating.with_likelihood:
             targets = batch.tokens[_whole(batch)].to(device)
             head, banned = self.family.head(self.model), self._banned.to(device)
             logprobs, _ = read_tokens(states, head, targets, banned, self.temperature, False)
             summed = torch.zeros(len(sizes), device=device).index_add(0, row, logprobs)
             likelihood = torch.stack([summed / SUMMED_OVER, summed / sizes], 1)
-        return found, likelihood
+        agreement = torch.zeros(len(sizes), AGREEMENTS, device=device)
+        if self.own is not None:
+            agreement = self.own(batch).to(agreement)
+        else:
+            assert self.rating is None or not self.rating.with_agreement, "the head reads own answers: set policy.own"
+        return found, torch.cat([likelihood, agreement], 1)
 
 
 def read_tokens(

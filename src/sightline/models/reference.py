@@ -123,12 +123,13 @@ class KeptLogprobs:
         self._fresh = {}
 
     def _keys(self, batch: Batch) -> list[str]:
-        prompts = [_prompt_hash(prompt) for prompt in batch.prompts]
+        prompts = [prompt_key(prompt) for prompt in batch.prompts]
         rows = zip(batch.group.tolist(), batch.tokens.tolist(), batch.lengths.tolist(), strict=True)
         return [_hash(f"{self._model}/{prompts[p]}/{row[:length]}") for p, row, length in rows]
 
 
-def _prompt_hash(prompt: PromptTokens) -> str:
+def prompt_key(prompt: PromptTokens) -> str:
+    """A prompt by its tokens and its images' content, whatever its id."""
     return _hash(f"{prompt.ids}/{[image.key for image in prompt.images]}")
 
 

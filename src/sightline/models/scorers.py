@@ -30,8 +30,8 @@ class Compared:
 
     states: Tensor
     """[N, 3, width] what was gathered of each answer (`Policy.gathered`)."""
-    likelihood: Tensor
-    """[N, 2] its log-probabilities under the backbone."""
+    evidence: Tensor
+    """[N, EVIDENCE] its log-probabilities under the backbone, and how it agrees with what that says itself."""
     lengths: Tensor
     """[N] tokens of each answer."""
     group: Tensor
@@ -54,7 +54,7 @@ class Fit:
     """Heads of the ensemble."""
     hidden: int = 64
     """Units between states and ratings."""
-    epochs: int = 30
+    epochs: int = 10
     """Passes of each member over its bootstrap."""
     learning_rate: float = 1e-3
     """Of AdamW, falling to zero."""
@@ -66,6 +66,8 @@ class Fit:
     """Attributes beside the overall rating."""
     with_likelihood: bool = False
     """Whether members read the log-probabilities too."""
+    with_agreement: bool = False
+    """Whether members read the agreement with the backbone's own answers too."""
     margin_weight: float = 0.0
     """As in `ranking_objective`."""
     centring_weight: float = 0.01
@@ -127,9 +129,9 @@ class Rater:
         return found
 
     @torch.no_grad()
-    def members_say(self, states: Tensor, likelihood: Tensor) -> Tensor:
+    def members_say(self, states: Tensor, evidence: Tensor) -> Tensor:
         """[members, N, H] ratings of all members in their units."""
-        said = torch.stack([member(states, likelihood) for member in self.members])
+        said = torch.stack([member(states, evidence) for member in self.members])
         return (said - self.units[:, None, 0]) / self.units[:, None, 1]
 
     def _ended(self, ids: tuple[int, ...]) -> tuple[int, ...]:
@@ -138,9 +140,9 @@ class Rater:
 
 @torch.no_grad()
 def gather(policy: Policy, batch: Batch, *, token_budget: int) -> tuple[Tensor, Tensor]:
-    """States [N, 3, width] and log-probabilities [N, 2] of a batch's answers, read in portions."""
+    """States [N, 3, width] and evidence [N, EVIDENCE] of a batch's answers, read in portions."""
     found = [policy.gathered(part) for part in split(batch, token_budget=token_budget)]
-    return torch.cat([states for states, _ in found]), torch.cat([likelihood for _, likelihood in found])
+    return torch.cat([states for states, _ in found]), torch.cat([evidence for _, evidence in found])
 
 
 def fit_members(compared: Compared, fit: Fit, *, say: Callable[[str], None] = lambda line: None) -> list[RatingHead]:
@@ -155,7 +157,7 @@ def fit_members(compared: Compared, fit: Fit, *, say: Callable[[str], None] = la
 def units_of(members: Sequence[RatingHead], compared: Compared) -> Tensor:
     """[members, 2, H] mean and spread of each member's ratings."""
     with torch.no_grad():
-        said = torch.stack([member(compared.states, compared.likelihood) for member in members])
+        said = torch.stack([member(compared.states, compared.evidence) for member in members])
     return torch.stack([said.mean(1), said.std(1).clamp(min=1e-6)], 1)
 
 
@@ -168,12 +170,13 @@ def _fitted(compared: Compared, fit: Fit, rng: np.random.Generator) -> RatingHea
             num_attributes=fit.num_attributes,
             with_length=fit.length_weight > 0,
             with_likelihood=fit.with_likelihood,
+            with_agreement=fit.with_agreement,
             hidden=fit.hidden,
         )
     head.centre.copy_(compared.states.mean(0))
     head.scale.copy_(compared.states.std(0).clamp(min=1e-6))
-    head.likely_centre.copy_(compared.likelihood.mean(0))
-    head.likely_scale.copy_(compared.likelihood.std(0).clamp(min=1e-6))
+    head.evidence_centre.copy_(compared.evidence.mean(0))
+    head.evidence_scale.copy_(compared.evidence.std(0).clamp(min=1e-6))
     drawn = _bootstrap(compared, rng)
     optimiser = torch.optim.AdamW(head.parameters(), lr=fit.learning_rate, weight_decay=fit.weight_decay)
     num_steps = fit.epochs * max(1, -(-len(drawn) // fit.batch_size))
@@ -201,7 +204,7 @@ def _loss(head: RatingHead, compared: Compared, chosen: NDArray[np.int64], fit: 
     rows = torch.from_numpy(chosen)
     pairs, aspect = compared.pairs[rows], compared.aspect[rows]
     answers = pairs.flatten()
-    ratings = head(compared.states[answers], compared.likelihood[answers])
+    ratings = head(compared.states[answers], compared.evidence[answers])
     shown = ratings
     if fit.length_weight > 0:
         shown = torch.cat([ratings[:, :1] + ratings[:, -1:], ratings[:, 1:]], 1)

@@ -31,7 +31,8 @@ def reward_model(folder: Path) -> str:
         "comparisons held out": f"{facts['num_comparisons']:,}",
         "members of the ensemble": facts["members"],
         "temperature": compact(facts["temperature"]),
-        "calibration error": f"{percent(error['before'])} as they are, {percent(error['after'])} at that temperature",
+        "lapse: what is contradicted where ratings leave no doubt": percent(facts["lapse"]),
+        "calibration error": f"{percent(error['before'])} as they are, {percent(error['after'])} with these two",
         "mean spread of the members": compact(facts["spread"]),
     }
     rows = {"all": _interval(facts["accuracy"])}

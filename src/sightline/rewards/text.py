@@ -5,10 +5,20 @@ Knows nothing of prompts, models or advantages.
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
+SMALL_WORDS = frozenset(
+    """
+    a about above an and are as at be beside between but by can could for from has have he her here his i in is it its
+    next no not of on one or our see she some that the their there these they this those to under was we were what which
+    who will with you
+    """.split()  # noqa: SIM905 - a list of seventy strings is no easier to read
+)
+"""English words that end a phrase: they say how things are joined, not what they are."""
+_WORDS_AND_MARKS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]")
 REFUSAL = re.compile(r"\b(?:cannot|can['’]t|can not|will not|won['’]t|unable to|not able to|refuse)\b", re.IGNORECASE)
 
 
@@ -56,6 +66,31 @@ def match_mentions(named: Collection[Mention], present: Collection[str]) -> Nami
         else:
             absent.append(mention)
     return Naming(found=tuple(found), absent=tuple(absent), missed=tuple(left))
+
+
+def key_phrases(text: str, pattern: re.Pattern[str] | None = None) -> tuple[str, ...]:
+    """What a text speaks of, in lower case, repeats included: runs of words between small words and punctuation (after
+    RAKE, Rose et al. 2010), or what a pattern matches (its one group, if it has one).
+
+    Example: "There is a red circle and a blue star." speaks of "red circle" and "blue star".
+    """
+    if pattern is not None:
+        found = [match[1 if pattern.groups else 0] or "" for match in pattern.finditer(text)]
+        return tuple(" ".join(part.lower().split()) for part in found if part.strip())
+    runs: list[list[str]] = [[]]
+    for piece in _WORDS_AND_MARKS.findall(text.lower()):
+        if piece in SMALL_WORDS or not piece[0].isalnum():
+            runs.append([])
+        else:
+            runs[-1].append(piece)
+    return tuple(" ".join(run) for run in runs if run)
+
+
+def agreement(text: str, witness: str, pattern: re.Pattern[str] | None = None) -> tuple[int, int, int]:
+    """How many phrases (`key_phrases`) a text shares with another, has alone, and leaves out; each counts once."""
+    mine, theirs = (Counter(key_phrases(one, pattern)) for one in (text, witness))
+    shared = (mine & theirs).total()
+    return shared, mine.total() - shared, theirs.total() - shared
 
 
 def yes_or_no(text: str) -> bool | None:

@@ -1,0 +1,76 @@
+"""Own answers of a reward model's backbone: made once before training and kept, made on demand when it is at work."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+
+from sightline.build.loading import Row, make_inputs
+from sightline.build.progress import Say
+from sightline.config import Recipe
+from sightline.config.schema import Ranking
+from sightline.journal import Journal, atomic_write
+from sightline.models.forward import Policy
+from sightline.models.load import Loaded, load_model
+from sightline.models.own_answers import AT_ONCE, OwnAnswers
+from sightline.train.distributed import gathered, own_share, rank_and_size
+from sightline.world.weights import resolve
+
+FILE = "own_answers.json"
+TELL_EVERY = 16 * AT_ONCE
+
+
+def make_own_answers(
+    recipe: Recipe, policy: Policy, rows: Sequence[Row], journal: Journal, say: Say
+) -> OwnAnswers | None:
+    """Own answers to the prompts of some rows by the policy as it stands, before its first update; from the run's
+    folder where they were made before. Later prompts get none: the policy is another then."""
+    if not (isinstance(recipe.objective, Ranking) and recipe.objective.own_answer):
+        return None
+    file = journal.folder / FILE
+    own = _own(recipe, rows[0][1].text, rows[0][1].end_of_turn, policy)
+    own.said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    mine = own_share([inputs.prompt(group.prompt) for group, inputs in rows])
+
+    def told(num: int) -> None:
+        if num % TELL_EVERY == 0:
+            say(f"own answers: {num} of at most {len(mine)} prompts of this process")
+
+    fresh = gathered([own.ask(mine, told=told)])
+    own.said |= {key: text for some in fresh for key, text in some.items()}
+    num_new = sum(map(len, fresh))
+    if num_new and rank_and_size()[0] == 0:
+        atomic_write(file, json.dumps(own.said) + "\n")
+    say(f"own answers: {num_new} made, the others were kept in {file}")
+    own.speaker = None
+    return own
+
+
+def own_answers_at_work(recipe: Recipe, loaded: Loaded, policy: Policy) -> OwnAnswers:
+    """Own answers of a trained reward model's start: with its adapters switched off, or by a second model."""
+    inputs = make_inputs(loaded)
+    own = _own(recipe, inputs.text, inputs.end_of_turn, policy)
+    if loaded.adapter is not None and all("lora_" in name for name in loaded.trained()):
+        own.speaking = loaded.adapter.disable_adapter
+        return own
+    model = recipe.model
+    start = load_model(
+        resolve(model.path),
+        revision=model.revision,
+        dtype=model.dtype,
+        quantise=model.quantise,
+        trust_remote_code=model.trust_remote_code,
+    )
+    own.speaker = Policy(start.model, start.family, autocast=start.autocast, keep_batch=64, keep_feature_bytes=2**26)
+    return own
+
+
+def _own(recipe: Recipe, text: Callable[[Sequence[int]], str], end_of_turn: int, speaker: Policy) -> OwnAnswers:
+    objective = recipe.objective
+    assert isinstance(objective, Ranking)
+    return OwnAnswers(
+        text=text,
+        end_of_turn=end_of_turn,
+        max_tokens=objective.own_answer_tokens,
+        pattern=None if objective.phrase_pattern is None else re.compile(objective.phrase_pattern),
+        speaker=speaker,
+    )
