@@ -2,16 +2,16 @@
 
     python -m bench.reward_model --out runs/reward_model
 
-Samples answers of the base, has them compared (by a person who errs, and without error), trains the shipped recipe on
-the comparisons (one rating; attributes beside it; labels without error), and measures all of them on other scenes. The
-bound of sight is what the backbone could tell if it took its own greedy description for the truth. Samples, comparisons
-and runs are kept in the folder and not made again. Writes `reward_model.json`.
+Samples answers of the base, has them compared (by a person who errs, and without error), trains a backbone to see
+better than the shipped one, trains the shipped recipe on the comparisons, and measures on other scenes. The bound of
+sight is what the backbone could tell if it took its own greedy description for the truth. Samples, comparisons and
+runs are kept in the folder and not made again. Writes `reward_model.json`.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,29 @@ TASK, NOISE, ANSWERS = "describe", 0.1, 6
 ASPECTS = ("faithfulness", "completeness")
 FIRST = 300_000
 """Number of the first training scene, beyond what other benches use."""
-ARMS: dict[str, dict[str, Any]] = {
-    "one rating": {"people": "person", "aspects": ("overall",), "objective": {}},
-    "attributes": {
-        "people": "person",
-        "aspects": ("overall", *ASPECTS),
-        "objective": {"attributes": list(ASPECTS)},
-    },
-    "labels without error": {"people": "rules", "aspects": ("overall",), "objective": {}},
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One reward model: who compares in its training data, and what it is and reads."""
+
+    people: str = "person"
+    """Annotator of the training comparisons; held-out ones are always the person's."""
+    aspects: tuple[str, ...] = ("overall",)
+    """Aspects that are compared."""
+    objective: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the recipe's objective that differ from the shipped ones."""
+    seeing: bool = True
+    """Whether its backbone was first trained to see (recipes/sft_sight_world.yaml); else it is world:ceiling."""
+
+
+ARMS = {
+    "shipped backbone, likelihood alone": Arm(seeing=False, objective={"own_answer": False}),
+    "shipped backbone, own answer": Arm(seeing=False),
+    "seeing backbone, likelihood alone": Arm(objective={"own_answer": False}),
+    "seeing backbone, own answer": Arm(),
+    "the same with attributes": Arm(aspects=("overall", *ASPECTS), objective={"attributes": list(ASPECTS)}),
+    "the same, labels without error": Arm(people="rules"),
 }
 
 
@@ -57,6 +72,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=4000)
     parser.add_argument("--held-out", type=int, default=600)
     parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--scenes", type=int, default=120_000, help="exact descriptions from which sight is learned")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--json", type=Path, default=Path("bench/results/reward_model.json"))
     given = parser.parse_args(words)
@@ -65,10 +81,14 @@ def main(words: Sequence[str] | None = None) -> None:
     train = sampled(out / "train.jsonl", "train", given.prompts, FIRST)
     held_out = sampled(out / "held_out.jsonl", "validation", given.held_out, 0)
     found: dict[str, Any] = {"prompts": len(train), "best_possible": 1 - NOISE, "arms": {}}
-    found["sight"] = figures(held_out, by_sight(held_out, "world:ceiling"))
-    print("bound of sight", found["sight"], flush=True)
+    found["truth"] = figures(held_out, by_truth(held_out))
+    seeing = taught_to_see(out, given.scenes)
+    for name, target in (("shipped", "world:ceiling"), ("seeing", str(seeing))):
+        found[f"sight, {name} backbone"] = figures(held_out, by_sight(held_out, target))
+        print("bound of sight", name, found[f"sight, {name} backbone"], flush=True)
     for name in given.arms:
-        run = trained(name, train, held_out, out, given.epochs)
+        model = str(seeing) if ARMS[name].seeing else "world:ceiling"
+        run = trained(name, model, train, held_out, out, given.epochs)
         found["arms"][name] = figures(held_out, rated(run, held_out, out))
         print(name, found["arms"][name], flush=True)
     given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -95,23 +115,43 @@ def compared(groups: Sequence[Group], people: str, aspects: Sequence[str]) -> li
     return found
 
 
-def trained(name: str, train: Sequence[Group], held_out: Sequence[Group], out: Path, epochs: float) -> Path:
+def taught_to_see(out: Path, scenes: int) -> Path:
+    """The backbone that sees better: the shipped recipe on exact descriptions, as an ordinary checkpoint."""
+    folder, model, data = out / "seeing", out / "seeing_model", out / "exact.jsonl"
+    if not model.is_dir():
+        if not data.is_file():
+            build.world_groups(task=TASK, split="train", num=scenes, out=data)
+        run_recipe("sft_sight_world", "seeing", folder, {"data": {"files": [str(data)]}, "train": {"samples": 0}})
+        build.export(run=folder, out=model)
+    return model
+
+
+def trained(name: str, model: str, train: Sequence[Group], held_out: Sequence[Group], out: Path, epochs: float) -> Path:
     """The recipe that ships, on these comparisons."""
-    arm, folder = ARMS[name], out / name.replace(" ", "_")
+    arm, folder = ARMS[name], out / name.replace(", ", "_").replace(" ", "_")
     files = {}
     for part, groups in (("train", train), ("held_out", held_out)):
         files[part] = out / f"{folder.name}_{part}.jsonl"
         if not files[part].is_file():
-            people = arm["people"] if part == "train" else "person"
-            write_groups(files[part], compared(groups, people, arm["aspects"]))
-    values = to_dict(load_recipe(["recipes/reward_model_world.yaml"]))
-    values |= {"name": folder.name, "out": str(folder)}
-    values["data"] |= {"files": [str(files["train"])], "validation_files": [str(files["held_out"])]}
-    values["objective"] |= arm["objective"]
-    values["train"] |= {"epochs": epochs, "samples": 0}
+            people = arm.people if part == "train" else "person"
+            write_groups(files[part], compared(groups, people, arm.aspects))
+    blocks = {
+        "model": {"path": model},
+        "data": {"files": [str(files["train"])], "validation_files": [str(files["held_out"])]},
+        "objective": arm.objective,
+        "train": {"epochs": epochs, "samples": 0},
+    }
+    run_recipe("reward_model_world", name, folder, blocks)
+    return folder
+
+
+def run_recipe(recipe: str, name: str, folder: Path, blocks: Mapping[str, Mapping[str, Any]]) -> None:
+    """A shipped recipe in a folder of its own, with some keys changed; a finished run is left as it is."""
+    shipped: dict[str, Any] = to_dict(load_recipe([f"recipes/{recipe}.yaml"]))
+    values = shipped | {"name": folder.name, "out": str(folder)}
+    values |= {block: values[block] | dict(changed) for block, changed in blocks.items()}
     if recipe_of(folder) is None or Journal.open(folder).read_status()["state"] != "done":
         build.train(make_recipe(values), say=lambda line: print(f"{name}: {line}", flush=True))
-    return folder
 
 
 def rated(run: Path, groups: Sequence[Group], root: Path) -> list[list[float]]:
@@ -134,6 +174,14 @@ def by_sight(groups: Sequence[Group], target: str) -> list[list[float]]:
         told = [match_mentions(spoken(completion.text), there) for completion in group.completions]
         found.append([float(len(one.found) - len(one.absent)) for one in told])
     return found
+
+
+def by_truth(groups: Sequence[Group]) -> list[list[float]]:
+    """The true quality of every answer: what nobody can beat, given which words of the person were wrong."""
+    facts = [dict(group.prompt.truth) for group in groups]
+    return [
+        [quality(one.text, TASK, true) for one in group.completions] for group, true in zip(groups, facts, strict=True)
+    ]
 
 
 def spoken(answer: str) -> tuple[Mention, ...]:
