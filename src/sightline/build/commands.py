@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sightline.build.best_of import BestOf, Rated, rated_answers
-from sightline.build.loading import inputs_of, load_trained, make_inputs
+from sightline.build.loading import inputs_of, load_start, load_trained, make_inputs
 from sightline.build.runs import Say, measure
 from sightline.config.rl import RewardEntry
 from sightline.data.check import CheckReport, check
@@ -58,7 +58,7 @@ def sample_answers(
 
     if recipe is None:
         return [("model", rated) for rated in answers(loaded, make_inputs(loaded))]
-    base = load_model(resolve(recipe.model.path), revision=recipe.model.revision, dtype=recipe.model.dtype)
+    base = load_start(recipe)
     found = [("base", rated) for rated in answers(base, inputs_of(recipe, base))]
     return found + [("tuned", rated) for rated in answers(loaded, inputs_of(recipe, loaded))]
 

@@ -17,18 +17,22 @@ Row = tuple[Group, Inputs]
 
 def load_for_training(recipe: Recipe) -> Loaded:
     """The recipe's model with what it trains unfrozen."""
+    loaded = train_parts(recipe, load_start(recipe))
+    if recipe.model.gradient_checkpointing:
+        use_checkpointing(loaded)
+    return loaded
+
+
+def load_start(recipe: Recipe) -> Loaded:
+    """The recipe's model as it is before training, all of it frozen."""
     model = recipe.model
-    loaded = load_model(
+    return load_model(
         resolve(model.path),
         revision=model.revision,
         dtype=model.dtype,
         quantise=model.quantise,
         trust_remote_code=model.trust_remote_code,
     )
-    loaded = train_parts(recipe, loaded)
-    if model.gradient_checkpointing:
-        use_checkpointing(loaded)
-    return loaded
 
 
 def train_parts(recipe: Recipe, loaded: Loaded) -> Loaded:

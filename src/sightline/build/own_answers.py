@@ -4,16 +4,15 @@ import json
 import re
 from collections.abc import Callable, Sequence
 
-from sightline.build.loading import Row, make_inputs
+from sightline.build.loading import Row, load_start, make_inputs
 from sightline.build.progress import Say
 from sightline.config import Recipe
 from sightline.config.schema import Ranking
 from sightline.journal import Journal, atomic_write
 from sightline.models.forward import Policy
-from sightline.models.load import Loaded, load_model
+from sightline.models.load import Loaded
 from sightline.models.own_answers import AT_ONCE, OwnAnswers
 from sightline.train.distributed import gathered, own_share, rank_and_size
-from sightline.world.weights import resolve
 
 FILE = "own_answers.json"
 TELL_EVERY = 16 * AT_ONCE
@@ -52,14 +51,7 @@ def own_answers_at_work(recipe: Recipe, loaded: Loaded, policy: Policy) -> OwnAn
     if loaded.adapter is not None and all("lora_" in name for name in loaded.trained()):
         own.speaking = loaded.adapter.disable_adapter
         return own
-    model = recipe.model
-    start = load_model(
-        resolve(model.path),
-        revision=model.revision,
-        dtype=model.dtype,
-        quantise=model.quantise,
-        trust_remote_code=model.trust_remote_code,
-    )
+    start = load_start(recipe)
     own.speaker = Policy(start.model, start.family, autocast=start.autocast, keep_batch=64, keep_feature_bytes=2**26)
     return own
 
