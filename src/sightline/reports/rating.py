@@ -31,7 +31,7 @@ def reward_model(folder: Path) -> str:
         "comparisons held out": f"{facts['num_comparisons']:,}",
         "members of the ensemble": facts["members"],
         "temperature": compact(facts["temperature"]),
-        "lapse: what is contradicted where ratings leave no doubt": percent(facts["lapse"]),
+        "lapse": percent(facts["lapse"]),
         "calibration error": f"{percent(error['before'])} as they are, {percent(error['after'])} with these two",
         "mean spread of the members": compact(facts["spread"]),
     }
@@ -44,7 +44,8 @@ def reward_model(folder: Path) -> str:
     )
     lead = (
         "Measured on comparisons that were not trained on. A reward model that ranks right only where the better "
-        "answer is longer has learned length."
+        "answer is longer has learned length. The lapse is how often the contrary was said where the ratings leave no "
+        "doubt: what the source errs at random, and the ratings where they are sure."
     )
     return section("Reward model", f'{definitions(shown)}<div class="charts">{charts}</div>', anchor="rated", lead=lead)
 
