@@ -286,6 +286,15 @@ def test_train_hands_the_resolved_recipe_to_build(build, capsys):
     assert "run: runs/tiny\n" in capsys.readouterr().out
 
 
+def test_what_comes_next_depends_on_what_was_trained(build, capsys):
+    build.train = recording([], Path("runs/tiny"))
+    main(["train", "tiny.yaml"])
+    assert "next: sightline sample runs/tiny --image" in capsys.readouterr().out
+    Journal.create("runs/tiny", {"objective": {"kind": "ranking"}}, {}).close()
+    main(["train", "tiny.yaml", "--out", "runs/other"])
+    assert "next: sightline evaluate MODEL --best-of 8 --scorer runs/tiny;" in capsys.readouterr().out
+
+
 def test_train_goes_on_with_the_same_run_and_refuses_another(build, capsys):
     calls: list[dict] = []
     build.resume = recording(calls, Path("runs/tiny"))

@@ -294,4 +294,8 @@ def _goes_on(recipe: Recipe) -> bool:
 
 def _tell_run(folder: Path) -> None:
     say(f"run: {folder}")
-    say(f"next: sightline sample {folder} --image FILE --prompt TEXT, sightline export {folder} OUT")
+    values = recipe_of(str(folder)) or {}
+    if values.get("objective", {}).get("kind") == "ranking":  # it rates answers and gives none
+        say(f"next: sightline evaluate MODEL --best-of 8 --scorer {folder}; as a reward, see docs/reward_models.md")
+    else:
+        say(f"next: sightline sample {folder} --image FILE --prompt TEXT, sightline export {folder} OUT")
