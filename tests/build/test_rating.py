@@ -1,6 +1,7 @@
 """Reward models from end to end: trained on comparisons, calibrated, and used as a reward and again from disk."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,5 +156,12 @@ def test_mistakes_say_the_cure(world: Path, reward_model: Path, tmp_path: Path):
         tiny_recipe(world, tmp_path / "x", objective=QUICK, data=data, rewards=[{"name": "length"}])
     with pytest.raises(ValueError, match="is a model, not a reward model; name the folder of a run"):
         load_reward_model(str(world / "model"))
+    old = tmp_path / "old"
+    shutil.copytree(reward_model, old)
+    facts = json.loads((old / "scorer" / "scorer.json").read_text())
+    del facts["with_agreement"]
+    (old / "scorer" / "scorer.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="was made by an older Sightline, .*; train it anew"):
+        load_reward_model(str(old))
     with pytest.raises(ValueError, match="learned: run is missing"), open_scorers([RewardEntry(name="learned")], {}):
         pass

@@ -48,6 +48,8 @@ def load_reward_model(target: str) -> RewardModel:
     if not (folder / FACTS).is_file():
         raise ValueError(f"{target} has no {FOLDER}/{FACTS}: its training is not finished; sightline resume {target}")
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    if "with_agreement" not in facts:
+        raise ValueError(f"{target} was made by an older Sightline, whose heads read other things; train it anew")
     tensors = load_file(folder / MEMBERS)
     members = []
     for number in range(facts["members"]):
