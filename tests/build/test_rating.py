@@ -161,7 +161,7 @@ def test_mistakes_say_the_cure(world: Path, reward_model: Path, tmp_path: Path):
     facts = json.loads((old / "scorer" / "scorer.json").read_text())
     del facts["with_agreement"]
     (old / "scorer" / "scorer.json").write_text(json.dumps(facts))
-    with pytest.raises(ValueError, match="was made by an older Sightline, .*; train it anew"):
+    with pytest.raises(ValueError, match=r"was made by an older Sightline, .*; train it anew"):
         load_reward_model(str(old))
     with pytest.raises(ValueError, match="learned: run is missing"), open_scorers([RewardEntry(name="learned")], {}):
         pass
