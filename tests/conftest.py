@@ -6,6 +6,7 @@ Nothing here imports torch while tests are collected: a run over torch-free room
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -52,6 +53,14 @@ def torch_state() -> Iterator[None]:
     torch.manual_seed(SEED)
     yield
     torch.set_num_threads(num_threads)
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """This process and its children hear SIGINT, also where it was ignored at the start (a background job, some CI)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -212,6 +212,7 @@ def test_a_judge_of_no_use_is_given_up_early(source: Path, said: str | Failure, 
     assert not source.with_name("out.jsonl").exists()
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_keeps_what_arrives_and_the_same_command_goes_on(source: Path):
     oracle = Oracle(GROUPS)
     heard: list[str] = []

@@ -110,6 +110,7 @@ def test_a_conversation_that_is_too_long_is_refused_by_its_code(client: openai.O
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_the_command_serves_until_it_is_stopped(tmp_path: Path):
     command = [sys.executable, "-m", "sightline.cli", "serve", "world:base", "--port", "0", "--model-name", "tiny"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -2,7 +2,6 @@ import io
 import os
 import resource
 import struct
-import time
 import zlib
 from pathlib import Path
 
@@ -185,9 +184,8 @@ def test_an_empty_file_is_refused() -> None:
 def test_four_hundred_megapixels_are_refused_from_the_header() -> None:
     data = png_header(20_000, 20_000)
     assert len(data) < 200
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sentence = refused(ImageStore(None), Image(data=data))
-    assert time.perf_counter() - start < 0.2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB; decoded it is 1.2 GB
     assert sentence == (
         "embedded image: has 400000000 pixels (20000 x 20000), more than 50000000; "

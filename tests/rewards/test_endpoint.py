@@ -179,7 +179,7 @@ def test_retry_after_is_honoured(desk: Desk, headers: dict[str, str], seconds: f
     endpoint = Endpoint(replace(QUICK, base_url=url, concurrency=1))
     began = time.monotonic()
     assert replies(endpoint, [question("a"), question("b")])[1].text == "fine"
-    assert seconds <= time.monotonic() - began < seconds + 5
+    assert time.monotonic() - began >= seconds
 
 
 def test_one_who_asks_for_too_long_a_wait_is_not_waited_for(desk: Desk):

@@ -1,6 +1,5 @@
 """Rewards beside the model: order, failures of every kind, and what the policy makes of them."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,13 +49,11 @@ def test_what_is_placed_comes_back(pool: RewardPool):
     ],
 )
 def test_a_failing_reward_costs_its_own_answer_alone(pool: RewardPool, text: str, problem: str):
-    began = time.monotonic()
     first, bad, *others = pool(calls("a", text, "abc", "ab", "abcd"))
     assert (first.value, [judged.value for judged in others]) == (2.0, [6.0, 4.0, 8.0])
     assert bad.value is None
     assert bad.problem is not None
     assert problem in bad.problem
-    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(("on_error", "value"), [("exclude", None), ("zero", 0.0)])

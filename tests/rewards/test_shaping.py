@@ -1,7 +1,6 @@
 """Rewards for shape: format, tags, length, overlong, repetition."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -10,6 +9,10 @@ from hypothesis import strategies as st
 from sightline.records import Completion
 from sightline.rewards.contract import RewardContext
 from sightline.rewards.shaping import TEMPLATES, format_match, length, overlong, repetition, think_answer
+from tests.effort import counted
+
+MOST_STEPS = 1_000_000
+"""Lines of Python for one answer of 20,000 characters, at most: fifty a character. Seconds: bench/reward_speed.py."""
 
 BOX = '{"bbox_2d": [0, 0, 10, 10], "label": "cat"}'
 OTHER = '{"bbox_2d": [0, 0, 10, 20], "label": "cat"}'
@@ -173,12 +176,11 @@ LONG = ["ha " * 300_000, "a" * 10**6, "<answer>" * 100_000, "[" * 10**6, "1," * 
 
 
 @pytest.mark.parametrize("text", [*LONG, json.dumps([[]] * 6_000)], ids=lambda text: text[:8])
-def test_long_answers_are_read_quickly(text):
-    began = time.process_time()
+def test_long_answers_are_read_in_few_steps(text):
     for template in TEMPLATES:
-        judged(format_match, text, template=template)
-    judged(think_answer, text), judged(length, text), judged(repetition, text)
-    assert time.process_time() - began < 2
+        assert counted(lambda template=template: judged(format_match, text, template=template))[1] < MOST_STEPS
+    for reward in (think_answer, length, repetition):
+        assert counted(lambda reward=reward: judged(reward, text))[1] < MOST_STEPS
 
 
 @given(text=st.text(max_size=100) | st.text("<>/thinkaswer \n.B(3[]", max_size=80))

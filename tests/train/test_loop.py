@@ -108,6 +108,7 @@ def test_an_epoch_reads_every_group_once(world: Path, tmp_path: Path):
     assert [row["step"] for row in metrics_of(folder)] == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_saves_says_how_to_go_on_and_changes_nothing(world: Path, tmp_path: Path):
     whole, _ = run(tiny_recipe(world, tmp_path / "whole"))
     said: list[str] = []

@@ -99,6 +99,7 @@ def test_a_run_killed_once_ends_as_the_one_that_never_was(seed: int, killed_worl
     assert_same_run(out, undisturbed)
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_saves_exits_130_and_says_how_to_go_on(killed_world: Path, undisturbed: Path):
     out = killed_world / "stopped"
     process = launch("train", write_run(killed_world, out))

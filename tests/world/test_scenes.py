@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from dataclasses import replace
 from itertools import combinations
 
@@ -190,16 +189,3 @@ def test_the_truth_is_plain_json_and_whole():
 def test_an_unknown_split_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="no split 'tset'; the splits are train, validation, test"):
         make_scene("tset", 0)
-
-
-@pytest.mark.slow
-def test_a_core_draws_at_least_a_thousand_scenes_a_second():
-    num = 3000
-    for index in range(50):
-        draw(make_scene("train", index))
-    began = time.process_time()
-    for index in range(num):
-        draw(make_scene("train", index))
-    speed = num / (time.process_time() - began)
-    print(f"{speed:.0f} scenes a second on one core")  # noqa: T201 what the test is for
-    assert speed > 1000
