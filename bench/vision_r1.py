@@ -28,6 +28,7 @@ from sightline.data.files import write_groups
 from sightline.evaluation.gain import box_gain
 from sightline.evaluation.metrics import average_precision_draws, gather, interval_of_draws
 from sightline.evaluation.run import judge_task
+from sightline.evaluation.seeds import figure_of, holm, p_value
 from sightline.evaluation.statistics import Interval, absolute_change, ratio
 from sightline.journal import Journal, recipe_of
 from sightline.models.forward import Policy
@@ -210,24 +211,32 @@ def changes(name: str, draws: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def over_seeds(draws: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Means over the seeds of each arm: mAP, share of the gap, and the difference to GRPO; intervals over scenes.
+    """Means over the seeds of each arm: mAP, share of the gap, and the difference to GRPO; over scenes and seeds.
 
-    "seeds" holds each seed's mAP: how much seeds differ stands beside, and is not in the interval.
+    "p" is that of the difference to GRPO, corrected by Holm for the number of arms.
     """
     found: dict[str, Any] = {}
+    sure: dict[str, float] = {}
     base, ceiling = draws["base"], draws["ceiling"]
     for arm in ARMS:
-        seeds = [name for name in draws if name.rpartition("-")[0] == arm]
-        if not seeds:
+        names = [name for name in draws if name.rpartition("-")[0] == arm]
+        if not names:
             continue
-        own = np.mean([draws[name] for name in seeds], axis=0)
-        values = {"map": own, "relative": own / base - 1, "gap_closed": (own - base) / (ceiling - base)}
-        rivals = [draws.get(f"grpo-{name.rpartition('-')[2]}") for name in seeds]
-        known = [rival for rival in rivals if rival is not None]
-        if arm != "grpo" and len(known) == len(seeds):
-            values["less_than_grpo"] = np.mean(known, axis=0) - own
-        found[arm] = {key: asdict(interval_of_draws(value)) for key, value in values.items()}
-        found[arm]["seeds"] = [float(draws[name][0]) for name in seeds]
+        own = [draws[name] for name in names]
+        values = {
+            "map": own,
+            "relative": [one / base - 1 for one in own],
+            "gap_closed": [(one - base) / (ceiling - base) for one in own],
+        }
+        rivals = [draws.get(f"grpo-{name.rpartition('-')[2]}") for name in names]
+        if arm != "grpo" and all(rival is not None for rival in rivals):
+            values["less_than_grpo"] = [rival - one for rival, one in zip(rivals, own, strict=True)]
+        figures = {key: figure_of(value) for key, value in values.items()}
+        found[arm] = {key: asdict(figure) for key, figure in figures.items()}
+        if "less_than_grpo" in figures:
+            sure[arm] = p_value(figures["less_than_grpo"])
+    for arm, p in holm(sure).items():
+        found[arm]["p"] = p
     return found
 
 
@@ -263,8 +272,8 @@ def table(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {name} | {' | '.join([*cells, *more])} |")
     lines += ["", *head("arm", "mAP, mean over seeds", "each seed", "gap closed", "less than grpo, points")]
     for arm, row in found["over_seeds"].items():
-        seeds = ", ".join(f"{value:.1%}" for value in row["seeds"])
-        less = points(row["less_than_grpo"]) if "less_than_grpo" in row else "-"
+        seeds = ", ".join(f"{value:.1%}" for value in row["map"]["seeds"])
+        less = f"{points(row['less_than_grpo'])}, p = {row['p']:.3f}" if "less_than_grpo" in row else "-"
         lines.append(f"| {arm} | {percent(row['map'])} | {seeds} | {percent(row['gap_closed'])} | {less} |")
     lines += ["", *head("model", "placed better", "found", "false dropped", "added / lost", "better / worse", "false")]
     for name, gain in found["gain"].items():

@@ -126,6 +126,32 @@ def test_a_strength_is_stable_when_every_seed_is_near_the_best_and_variety_is_le
     assert row(found, "s0.1").stable is False
 
 
+def test_strengths_that_are_stable_apart_from_each_other_are_no_range_and_gamed_ones_are_not_stable():
+    varied = {"task": "diversity", "name": "distinct_answers"}
+    arms = {f"s{x}": {"family": "KL", "x": x} for x in (0.1, 1, 10, 100)}
+    study = study_of(arms, stable={"within": 0.1, "diversity": varied, "keeps": 0.5})
+    along = {"1": 31, "5": 31}
+    answers = {"s0.1-0": told(31, along=along), "s1-0": told(12, along={"1": 12, "5": 12})}
+    answers |= {"s10-0": told(31, along=along), "s100-0": told(31, along=along)}
+    found = results_of(study, answers)
+    assert "KL: stable for 0.1 alone, 10 to 100." in found.answer
+    answers["s10-0"] = told(31, along={"1": 38, "5": 12})  # its own reward rose meanwhile
+    found = results_of(study, answers)
+    assert row(found, "s10").hacked == 1
+    assert row(found, "s10").stable is False
+    assert "KL: stable for 0.1 alone, 100 alone." in found.answer
+
+
+def test_what_is_clear_alone_need_not_be_clear_among_many_arms():
+    pairs = {"best": 30, "close": 24}
+    few = results_of(study_of({name: {} for name in pairs}), {f"{name}-0": told(num) for name, num in pairs.items()})
+    many = pairs | {f"same{i}": 24 for i in range(18)}
+    found = results_of(study_of({name: {} for name in many}), {f"{name}-0": told(num) for name, num in many.items()})
+    assert few.rivals["close"].estimate == found.rivals["close"].estimate
+    assert found.behind["close"] == pytest.approx(min(1.0, 19 * few.behind["close"]))
+    assert "after Holm's correction for 20 arms" in "\n".join(markdown(study_of({name: {} for name in many}), found))
+
+
 def test_tables_and_page_say_what_was_found(tmp_path: Path):
     study = study_of(
         {"good": {"note": "Of <own> kind."}, "grid": {"seeds": [0], "family": "f", "x": 0.0}},

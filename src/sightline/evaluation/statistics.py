@@ -7,8 +7,8 @@ mentioned objects, say).
 
 The method is Efron's percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
 chapter 13). Scenes are drawn with replacement, and a scene brings along everything that any of the compared
-models said about it, so what makes a scene hard cancels out. Left out: bias correction (BCa), several seeds
-of training, corrections for many comparisons.
+models said about it, so what makes a scene hard cancels out. Left out: bias correction (BCa). Several seeds
+of training and corrections for many comparisons are in seeds.py.
 """
 
 from collections.abc import Callable, Iterator

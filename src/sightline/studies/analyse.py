@@ -1,20 +1,20 @@
 """From kept answers to the comparison: figures with intervals over scenes and seeds, changes, stability, the answer.
 
-An arm's figure is the mean over its seeds. Its interval adds two sources of chance in squares: which scenes were drawn
-(a bootstrap over scenes, the same scenes for every model) and which seed (Student's t over seeds). Knows no models.
+An arm's figure is the mean over its seeds, with an interval over scenes and seeds (evaluation/seeds.py). What the
+answer calls clear is clear after Holm's correction for the number of arms. Knows no models.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from statistics import mean, stdev
+from itertools import groupby
+from statistics import mean
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from sightline.evaluation.metrics import diversity, gather
+from sightline.evaluation.seeds import Draws, Figure, figure_of, holm, p_value
 from sightline.evaluation.statistics import Ratio, resampled_totals
 from sightline.studies.measure import task_of
 from sightline.studies.plan import Planned
@@ -25,29 +25,10 @@ from sightline.world.tasks import find_task
 RESAMPLES = 2000
 WINDOW = 10
 """Updates up to a checkpoint over which its own reward and its KL are averaged."""
+SURE = 0.05
+"""A difference counts as clear below this p-value, corrected for the number of arms."""
 FALL = 0.02
 """How far the truth must end below its best for a run to count as hacked; the fall must be clear at 99% besides."""
-
-Draws = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A figure of an arm: mean over seeds, 95% interval over scenes and seeds, and each seed."""
-
-    estimate: float
-    """Mean over seeds."""
-    low: float
-    """Lower end."""
-    high: float
-    """Upper end."""
-    seeds: tuple[float, ...]
-    """Each seed's figure."""
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +52,8 @@ class Row:
     hacked: int | None = None
     """Runs whose own reward rose while the truth fell; none where that was not measured."""
     stable: bool | None = None
-    """Whether every seed is close to its family's best and speaks with enough variety; none outside families."""
+    """Whether every seed is close to its family's best, speaks with enough variety and was not gamed; none outside
+    families."""
     course: tuple[Mapping[str, float], ...] = ()
     """At every kept checkpoint, means over seeds: step, tokens read, truth (the primary), own (what the run was trained
     on), kl (to the reference, per answer), the last two where the run logged them."""
@@ -89,6 +71,10 @@ class Results:
     """Models beside first, then arms in the study's order."""
     rivals: Mapping[str, Figure]
     """How far every arm is behind the best in the primary, better counted up, paired by scene and seed."""
+    behind: Mapping[str, float]
+    """Of the arms that ran with every seed: p-values of being behind the best, corrected by Holm."""
+    changed: Mapping[str, float]
+    """Of the same arms: p-values of the primary's change against the row of comparison, corrected by Holm."""
     best: str
     """The best of the arms that ran with every seed."""
     answer: str
@@ -116,7 +102,6 @@ def analyse(
         name: {k: _drawn(m, answers[name]) for k, m in metrics.items()} for names in members.values() for name in names
     }
     rows = tuple(_row(study, name, names, metrics, drawn, answers, facts) for name, names in members.items())
-    rows = tuple(_judged(study, rows, row) for row in rows)
     arms = [row for row in rows if row.name in study.arms]
     sign = 1.0 if study.primary.better == "higher" else -1.0
     whole = [row for row in arms if not _is_grid(study, row.name)] or arms
@@ -129,37 +114,46 @@ def analyse(
         for row in arms
         if row.name != best
     }
-    answer = answer_of(study, rows, rivals, best)
-    scenes = dict(study.measure.scenes)
-    return Results(study=study.name, rows=rows, rivals=rivals, best=best, answer=answer, scenes=scenes)
+    return concluded(study, rows, rivals, best)
 
 
-def answer_of(study: Study, rows: Sequence[Row], rivals: Mapping[str, Figure], best: str) -> str:
+def concluded(study: Study, rows: tuple[Row, ...], rivals: Mapping[str, Figure], best: str) -> Results:
+    """What follows from the figures: stability, corrected p-values and the answer."""
+    rows = tuple(_judged(study, rows, row) for row in rows)
+    key = study.primary.key
+    whole = [row for row in rows if row.name in study.arms and not _is_grid(study, row.name)]
+    results = Results(
+        study=study.name,
+        rows=rows,
+        rivals=rivals,
+        behind=holm({row.name: p_value(rivals[row.name]) for row in whole if row.name in rivals}),
+        changed=holm({row.name: p_value(row.changes[key]) for row in whole if key in row.changes}),
+        best=best,
+        answer="",
+        scenes=dict(study.measure.scenes),
+    )
+    return replace(results, answer=answer_of(study, results))
+
+
+def answer_of(study: Study, results: Results) -> str:
     """What the primary says: the best arm, its gain, who is not clearly behind, and who is below the start."""
+    rows, rivals = results.rows, results.rivals
     by_name = {row.name: row for row in rows}
     key, form = study.primary.key, study.primary.write
-    top = by_name[best]
+    top = by_name[results.best]
     figure = top.figures[key]
-    words = (
-        f"By {study.primary.shown}, {best} is best: {form(figure.estimate)} ({form(figure.low)} to {form(figure.high)})"
-    )
+    words = f"By {study.primary.shown}, {top.name} is best: {form(figure.estimate)} "
+    words += f"({form(figure.low)} to {form(figure.high)})"
     if key in top.changes:
         change = top.changes[key]
         words += f", {study.primary.write_change(change.estimate)} against {study.against}"
-    close = [name for name, behind in rivals.items() if not behind.low > 0 and not _is_grid(study, name)]
+    close = [name for name, p in results.behind.items() if p >= SURE or rivals[name].estimate <= 0]
     told = [m for m in study.mention if m.key in top.changes]
     if told:
         words += f" ({', '.join(f'{m.shown} {m.write_change(top.changes[m.key].estimate)}' for m in told)})"
     words += f". Not clearly behind it: {', '.join(close)}." if close else ". Every other arm is clearly behind it."
     sign = 1.0 if study.primary.better == "higher" else -1.0
-    worse = [
-        row.name
-        for row in rows
-        if row.name in study.arms
-        and not _is_grid(study, row.name)
-        and key in row.changes
-        and max(sign * row.changes[key].low, sign * row.changes[key].high) < 0
-    ]
+    worse = [name for name, p in results.changed.items() if p < SURE and sign * by_name[name].changes[key].estimate < 0]
     if worse:
         words += f" Clearly worse than {study.against}: {', '.join(worse)}."
     hacked = {row.name: row.hacked for row in rows if row.hacked}
@@ -172,13 +166,14 @@ def answer_of(study: Study, rows: Sequence[Row], rivals: Mapping[str, Figure], b
 
 
 def stable_ranges(study: Study, rows: Sequence[Row]) -> dict[str, str]:
-    """The stable strengths of every family, in words; empty text where none is."""
+    """The stable strengths of every family, in words: neighbours as a range; empty text where none is."""
     found: dict[str, str] = {}
+    stable = {row.name: bool(row.stable) for row in rows}
     for family, arms in families(study).items():
         if study.stable is None or len(arms) < 3:
             continue
-        good = [x for name, x in arms if next(row for row in rows if row.name == name).stable]
-        found[family] = f"{min(good):g} to {max(good):g}" if good else ""
+        ranges = [[x for _, x in run] for good, run in groupby(arms, key=lambda arm: stable[arm[0]]) if good]
+        found[family] = ", ".join(f"{xs[0]:g} to {xs[-1]:g}" if len(xs) > 1 else f"{xs[0]:g} alone" for xs in ranges)
     return found
 
 
@@ -221,29 +216,12 @@ def _draws(ratio: Ratio) -> Draws:
         return np.where(totals[:, 1] == 0, 0.0, totals[:, 0] / totals[:, 1])
 
 
-def _figure(draws: Sequence[Draws]) -> Figure:
-    """Mean over seeds with both sources of chance."""
-    together = np.mean(np.stack(draws), axis=0)
-    estimate = float(together[0])
-    low, high = np.quantile(together[1:], [0.025, 0.975])
-    seeds = [float(one[0]) for one in draws]
-    spread = 0.0
-    if len(seeds) > 1:
-        spread = float(student.ppf(0.975, len(seeds) - 1)) * stdev(seeds) / math.sqrt(len(seeds))
-    return Figure(
-        estimate=estimate,
-        low=estimate - math.hypot(estimate - float(low), spread),
-        high=estimate + math.hypot(float(high) - estimate, spread),
-        seeds=tuple(seeds),
-    )
-
-
 def _difference(after: Sequence[Draws], before: Sequence[Draws]) -> Figure:
     """after less before: seed by seed where both have the same number of them, else against the mean."""
     if len(after) == len(before):
-        return _figure([a - b for a, b in zip(after, before, strict=True)])
+        return figure_of([a - b for a, b in zip(after, before, strict=True)])
     middle = np.mean(np.stack(before), axis=0)
-    return _figure([a - middle for a in after])
+    return figure_of([a - middle for a in after])
 
 
 def _row(
@@ -255,7 +233,7 @@ def _row(
     answers: Mapping[str, Mapping[str, Any]],
     facts: Mapping[str, Mapping[str, Any]],
 ) -> Row:
-    figures = {key: _figure([drawn[one][key] for one in names]) for key in metrics}
+    figures = {key: figure_of([drawn[one][key] for one in names]) for key in metrics}
     if name not in study.arms:
         return Row(name=name, figures=figures)
     rival = (
@@ -292,7 +270,7 @@ def _gap(study: Study, names: Sequence[str], drawn: Mapping[str, Mapping[str, Dr
     gap = ceiling - base
     if gap[0] == 0 or (np.sign(gap) != np.sign(gap[0])).any():
         return None
-    return _figure([(drawn[one][study.primary.key] - base) / gap for one in names])
+    return figure_of([(drawn[one][study.primary.key] - base) / gap for one in names])
 
 
 def _course(primary: Metric, answers: Mapping[str, Any], facts: Mapping[str, Any]) -> list[dict[str, float]]:
@@ -375,7 +353,7 @@ def _judged(study: Study, rows: Sequence[Row], row: Row) -> Row:
     close = all(sign * seed >= top - study.stable.within for seed in row.figures[key].seeds)
     against = next(other for other in rows if other.name == study.against)
     varied = row.figures[spoken].estimate >= study.stable.keeps * against.figures[spoken].estimate
-    return replace(row, stable=close and varied)
+    return replace(row, stable=close and varied and not row.hacked)
 
 
 def _charted(study: Study) -> list[Metric]:

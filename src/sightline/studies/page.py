@@ -41,13 +41,15 @@ def _answer(study: Study, results: Results) -> str:
 
 def _lead(study: Study, results: Results) -> str:
     words = "Means over seeds with 95% intervals over scenes and seeds. "
-    words += f"A change is against {study.against}, paired by scene."
+    words += f"A change is against {study.against}, paired by scene. "
+    words += f"The answer calls a difference clear at 0.05 after Holm's correction for {len(results.changed)} arms."
     if any(row.hacked is not None for row in results.rows):
         words += " Hacked: runs whose own reward rose while the primary ended below its best on the way."
     if study.stable is not None:
         words += (
             f" Stable: every seed within {study.primary.write(study.stable.within)} of its family's best, and at least "
-            f"{study.stable.keeps:.0%} of the variety of {study.against} left ({study.stable.diversity.shown})."
+            f"{study.stable.keeps:.0%} of the variety of {study.against} left ({study.stable.diversity.shown}), and "
+            "no run gamed."
         )
     return words
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from sightline.studies.analyse import Figure, Results, Row
+from sightline.evaluation.seeds import Figure
+from sightline.studies.analyse import Results, Row
 from sightline.studies.schema import Metric, Study
 
 
@@ -36,12 +37,16 @@ def markdown(study: Study, results: Results) -> list[str]:
     seeds = f"{len(study.seeds)} seeds" if len(study.seeds) > 1 else "1 seed"
     lines += [
         f'{seeds}; scenes: {scenes}. Intervals of 95% over scenes and seeds; "against" and "gap closed" are '
-        "paired by scene.",
+        "paired by scene. "
+        f"The answer calls a difference clear at 0.05 after Holm's correction for {len(results.changed)} arms.",
         "",
     ]
     if results.rivals:
-        behind = ", ".join(f"{name} {_change(study.primary, figure)}" for name, figure in results.rivals.items())
-        lines += [f"Behind {results.best}, paired by scene and seed: {behind}.", ""]
+        behind = ", ".join(
+            f"{name} {_change(study.primary, figure)}{_sure(results.behind.get(name))}"
+            for name, figure in results.rivals.items()
+        )
+        lines += [f"Behind {results.best}, paired by scene and seed, with p-values after Holm: {behind}.", ""]
     notes = [f"`{row.name}`: {row.note}" for row in results.rows if row.note]
     lines += [f"- {note}" for note in notes] + ([""] if notes else [])
     lines += ["What it does not show:", "", *(f"- {limit}" for limit in study.not_shown)]
@@ -57,6 +62,11 @@ def value_text(metric: Metric, figure: Figure) -> str:
 def _change(metric: Metric, figure: Figure) -> str:
     low, high = (metric.write_change(value).removesuffix(" points") for value in (figure.low, figure.high))
     return f"{metric.write_change(figure.estimate)} [{low}, {high}]"
+
+
+def _sure(p: float | None) -> str:
+    """A corrected p-value in words; nothing for a point of a grid, which is no main comparison."""
+    return "" if p is None else " p < 0.001" if p < 0.001 else f" p = {p:.3f}"
 
 
 def _cells(study: Study, row: Row, *, tracked: bool) -> list[str]:
