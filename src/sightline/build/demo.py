@@ -20,7 +20,7 @@ from sightline.build.commands import sample_groups
 from sightline.build.demo_box_page import box_act_of
 from sightline.build.demo_boxes import BoxSettings, box_line, box_summary, second_act
 from sightline.build.demo_page import write_page
-from sightline.build.labels import balanced
+from sightline.build.labels import balanced, wrong_shares
 from sightline.build.loading import load_trained, make_inputs
 from sightline.build.progress import shown
 from sightline.build.runs import train
@@ -92,7 +92,7 @@ def demo(*, out: Path, seed: int = 0, scenes: int = 2000, quick: bool = False, c
     out.mkdir(parents=True, exist_ok=True)
     _heading(console, 1, "A small vision-language model, able and badly taught")
     _show_failings(console, seed)
-    _heading(console, 2, "Its own answers, compared by a simulated person (one label in ten is wrong)")
+    _heading(console, 2, "Its own answers, compared by a simulated person (one comparison in ten is wrong)")
     pairs = collect_pairs(settings, seed=seed, out=out, console=console)
     _heading(console, 3, "DPO on the pairs, and SFT on the chosen answers at equal compute")
     runs = train_both(settings, pairs, seed=seed, out=out, console=console)
@@ -146,13 +146,23 @@ def collect_pairs(settings: Settings, *, seed: int, out: Path, console: Console)
     path = out / "pairs.jsonl"
     write_groups(path, kept)
     console.print(
-        f"{len(kept)} of {len(groups)} scenes gave a pair won by the shorter answer and one won by the longer",
+        f"{len(kept)} of {len(groups)} scenes gave a pair won by the shorter answer and one won by the longer; "
+        f"{_errors(wrong_shares(kept))}",
         highlight=False,
+        soft_wrap=True,
     )
     example = kept[0]
     for word, i in (("chosen", 0), ("rejected", 1)):
         console.print(f"  {word:>8}: {_marked(example.completions[i].text, example.prompt.truth)}")
     return path
+
+
+def _errors(wrong: Mapping[str, float]) -> str:
+    """How many of the pairs are wrong, in words: more than the person errs, since a scene must give one of each kind."""
+    kinds = [
+        f"{wrong[kind]:.0%} of those that the {kind} answer wins" for kind in ("longer", "shorter") if kind in wrong
+    ]
+    return f"{wrong['all']:.0%} of them are wrong ({', '.join(kinds)})"
 
 
 def train_both(settings: Settings, pairs: Path, *, seed: int, out: Path, console: Console) -> dict[str, str]:

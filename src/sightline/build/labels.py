@@ -14,6 +14,7 @@ from sightline.records import Group, Pair
 from sightline.rewards.contract import Score
 from sightline.rewards.judging import make_judge
 from sightline.rewards.pool import Call
+from sightline.world.annotators import quality
 
 AT_ONCE = 64
 
@@ -83,6 +84,22 @@ def balanced(group: Group) -> Group | None:
         if chosen > rejected and longer is None:
             longer = pair
     return None if shorter is None or longer is None else _with(group, [shorter, longer])
+
+
+def wrong_shares(groups: Sequence[Group]) -> dict[str, float]:
+    """Of pairs about drawn scenes, which shares choose the truly worse answer: of all, and by which answer is longer."""
+    wrong: dict[str, list[bool]] = {"all": [], "shorter": [], "longer": []}
+    for group in groups:
+        assert group.prompt.task is not None
+        worth = [quality(answer.text, group.prompt.task, group.prompt.truth) for answer in group.completions]
+        words = [len(answer.text.split()) for answer in group.completions]
+        for pair in group.signals:
+            assert isinstance(pair, Pair)
+            errs = worth[pair.chosen] < worth[pair.rejected]
+            wrong["all"].append(errs)
+            if words[pair.chosen] != words[pair.rejected]:
+                wrong["longer" if words[pair.chosen] > words[pair.rejected] else "shorter"].append(errs)
+    return {name: sum(some) / len(some) for name, some in wrong.items() if some}
 
 
 def _with(group: Group, pairs: Sequence[Pair]) -> Group:
