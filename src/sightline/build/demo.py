@@ -158,7 +158,7 @@ def collect_pairs(settings: Settings, *, seed: int, out: Path, console: Console)
 
 
 def _errors(wrong: Mapping[str, float]) -> str:
-    """How many of the pairs are wrong, in words: more than the person errs, since a scene must give one of each kind."""
+    """How many of the pairs are wrong: more than the person errs, since a scene must give one of each kind."""
     kinds = [
         f"{wrong[kind]:.0%} of those that the {kind} answer wins" for kind in ("longer", "shorter") if kind in wrong
     ]

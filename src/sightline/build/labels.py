@@ -87,7 +87,7 @@ def balanced(group: Group) -> Group | None:
 
 
 def wrong_shares(groups: Sequence[Group]) -> dict[str, float]:
-    """Of pairs about drawn scenes, which shares choose the truly worse answer: of all, and by which answer is longer."""
+    """Of pairs about drawn scenes, the shares that choose the truly worse answer: all, and by who is longer."""
     wrong: dict[str, list[bool]] = {"all": [], "shorter": [], "longer": []}
     for group in groups:
         assert group.prompt.task is not None
