@@ -15,6 +15,7 @@ TORCH_FREE = (
     "sightline.data",
     "sightline.fields",
     "sightline.journal",
+    "sightline.pictures",
     "sightline.records",
     "sightline.registry",
     "sightline.reports",

@@ -10,6 +10,7 @@ from sightline.build.run_judge import context_of, picture_of
 from sightline.build.scorers import open_scorers
 from sightline.config.rl import RewardEntry
 from sightline.models.inputs import Inputs
+from sightline.pictures import MAX_PIXELS
 from sightline.records import Group, Pair
 from sightline.rewards.contract import Score
 from sightline.rewards.judging import make_judge
@@ -39,7 +40,8 @@ def compared_by_reward(groups: Sequence[Group], entry: RewardEntry, readers: Map
 
 def scored(groups: Sequence[Group], entry: RewardEntry, readers: Mapping[str, Inputs]) -> list[list[Score | None]]:
     """What one reward says of every answer of some groups, models behind rewards included."""
-    judge = make_judge([entry.model_dump()])
+    most = max((inputs.store.max_pixels for inputs in readers.values()), default=MAX_PIXELS)
+    judge = make_judge([entry.model_dump()], max_image_pixels=most)
     found: list[list[Score | None]] = []
     with open_scorers([entry], readers) as scorers:
         for start in range(0, len(groups), AT_ONCE):

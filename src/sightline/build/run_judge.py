@@ -60,12 +60,13 @@ class RunJudge:
         self._phased = {part.name: _phase_options(part) for part in composed.parts if part.reward is vision_r1}
         self._spaces: dict[str, Space | None] = {part.name: _space_of(part) for part in composed.parts}
         held_out = [entry.model_dump() for entry in recipe.monitors.held_out]
-        self._held_out = make_judge(held_out) if held_out else None
+        max_pixels = recipe.data.max_image_pixels
+        self._held_out = make_judge(held_out, max_image_pixels=max_pixels) if held_out else None
         self._scorers = scorers
         settings = recipe.rollout
         self._pool = RewardPool(
             FACTORY,
-            {"entries": entries},
+            {"entries": entries, "max_image_pixels": max_pixels},
             num_workers=settings.reward_workers,
             timeout=settings.reward_timeout,
             on_error=settings.on_reward_error,

@@ -1,6 +1,5 @@
 """From a recipe's list of rewards to one judging function, made anew in every process that judges."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from sightline.pictures import MAX_PIXELS, open_picture
 from sightline.registry import find
 from sightline.rewards.compose import Composed, Part
 from sightline.rewards.contract import Score
@@ -42,17 +42,19 @@ def compose(entries: Sequence[Mapping[str, Any]]) -> Composed:
     return Composed(parts=tuple(parts))
 
 
-def make_judge(entries: Sequence[Mapping[str, Any]]) -> Callable[[Call], Score | None]:
-    """A function that judges one call with the rewards of these entries."""
+def make_judge(
+    entries: Sequence[Mapping[str, Any]], *, max_image_pixels: int = MAX_PIXELS
+) -> Callable[[Call], Score | None]:
+    """A function that judges one call with the rewards of these entries, which see the picture as the model does."""
     composed = compose(entries)
 
+    def opened(picture: bytes | str) -> Image.Image:
+        data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        return open_picture(data, max_pixels=max_image_pixels)
+
     def judge(call: Call) -> Score | None:
-        context = replace(call.context, load_image=None if call.picture is None else lambda: _opened(call.picture))
+        picture = call.picture
+        context = replace(call.context, load_image=None if picture is None else lambda: opened(picture))
         return composed.score(call.completion, context, options=call.options)
 
     return judge
-
-
-def _opened(picture: bytes | str | None) -> Image.Image:
-    assert picture is not None
-    return Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else Path(picture)).convert("RGB")
