@@ -5,7 +5,9 @@
       environment.json   where the run began
       status.json        running, interrupted, failed or done
       metrics.jsonl      one line per log: {"step": 3, "loss/dpo": 0.61, "time/step": 0.2}
-      samples.jsonl      answers sampled along the way
+      samples.jsonl      greedy answers, from before the first update and at every checkpoint
+      rollouts.jsonl     some groups that were sampled and judged, with rewards and advantages
+      pictures/          the pictures that those two show, by content, none above 128 KiB
       watched.json       what the monitors look at, and where each becomes an alarm
       alarms.jsonl       the alarms that were raised
       skipped.jsonl      the bad rows that were left out
@@ -40,7 +42,7 @@ State = Literal["running", "interrupted", "failed", "done"]
 
 _CHECKPOINT = re.compile(r"step-(\d{6,})")
 _PARTIAL = ".partial-"
-_ROWS = ("metrics.jsonl", "samples.jsonl", "alarms.jsonl")
+_ROWS = ("metrics.jsonl", "samples.jsonl", "rollouts.jsonl", "alarms.jsonl")
 
 
 class RunError(ValueError):
@@ -161,6 +163,20 @@ class Journal:
         """All sampled answers in order."""
         return _read_rows(self.folder / "samples.jsonl")
 
+    def rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append groups that were sampled and judged, one line each; `step` is the first update on them."""
+        self._append("rollouts.jsonl", [{"step": step, **row} for row in rows])
+
+    def read_rollouts(self) -> list[dict[str, Any]]:
+        """All such groups in order."""
+        return _read_rows(self.folder / "rollouts.jsonl")
+
+    def picture(self, data: bytes, ending: str) -> str:
+        """Keep a picture by its content, once; its name inside the run folder."""
+        name = f"pictures/{hashlib.sha256(data).hexdigest()[:32]}.{ending}"
+        self._write_new(name, data)
+        return name
+
     def watched(self, signals: Iterable[Mapping[str, Any]]) -> None:
         """Say what the monitors look at; replaces an earlier list."""
         self.lock()
@@ -260,6 +276,17 @@ class Journal:
         except OSError as error:
             raise self._not_written(name, error) from error
 
+    def _write_new(self, name: str, content: bytes) -> None:
+        """A file that never changes, unless it is there."""
+        self.lock()
+        path = self.folder / name
+        if not path.is_file():
+            try:
+                path.parent.mkdir(exist_ok=True)
+                atomic_write(path, content)
+            except OSError as error:
+                raise self._not_written(name, error) from error
+
     def _not_written(self, name: str, error: OSError) -> RunFailed:
         return RunFailed(f"{self.folder / name} could not be written ({_reason(error)}); {self._cure()}")
 
@@ -308,6 +335,9 @@ class Follower(Journal):
         """Written by the first process."""
 
     def _write_whole(self, name: str, content: str) -> None:
+        """Written by the first process."""
+
+    def _write_new(self, name: str, content: bytes) -> None:
         """Written by the first process."""
 
 

@@ -138,10 +138,10 @@ def test_samples_of_a_run_show_base_beside_tuned(world: Path, tmp_path: Path):
     assert found[0][1] != found[1][1]
 
 
-def test_sampled_answers_go_to_the_run_folder_with_their_step(world: Path, tmp_path: Path):
+def test_sampled_answers_go_to_the_run_folder_with_their_step_from_before_the_first_on(world: Path, tmp_path: Path):
     folder, _ = trained(world, tmp_path / "run", train=SHORT | {"samples": 2, "steps": 4, "save_every": 2})
     rows = Journal.open(folder).read_samples()
-    assert [(row["step"], row["prompt"]) for row in rows] == [(2, "0"), (2, "1"), (4, "0"), (4, "1")]
+    assert [(row["step"], row["prompt"]) for row in rows] == [(step, prompt) for step in (0, 2, 4) for prompt in "01"]
     assert all(row["preferred"] for row in rows)
 
 

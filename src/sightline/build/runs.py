@@ -24,10 +24,12 @@ from sightline.build.rl import (
     make_run_critic,
     make_watch,
     rollout_feed,
+    rollout_plan,
     temperature_of,
     time_outside,
 )
 from sightline.build.run_judge import RunJudge, run_judge
+from sightline.build.shown import rollout_rows, sample_rows
 from sightline.config import Recipe, make_recipe, to_dict
 from sightline.config.schema import Ranking
 from sightline.data.check import Lengths, check_images, check_lengths
@@ -38,21 +40,18 @@ from sightline.journal import Follower, Journal, RunFailed, recipe_of
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
-from sightline.models.sampler import SamplingParams, sample
 from sightline.models.vision import Shelf
 from sightline.records import Group, RecordError
 from sightline.reports.run_report import write_run_report
 from sightline.rewards.pool import RewardFailed
 from sightline.train.distributed import processes_joined, rank_and_size, speaks_of_processes, wait_for_all
 from sightline.train.engine import Engine, TrainingStopped
-from sightline.train.feeds import GroupFeed, check_signals, imitated
+from sightline.train.feeds import GroupFeed, check_signals
 from sightline.train.loop import Plan, Run, resume_from_latest, run_loop
 from sightline.train.optim import make_optimiser, make_schedule
 from sightline.train.rollouts import RolloutFeed
 from sightline.train.trackers import open_trackers
 from sightline.train.verify import save_batch
-
-SAMPLE_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,21 +317,12 @@ def assemble(
     elif validation.groups:
         run.evaluate = lambda: engine.measure(batches(validation.groups, recipe, reference))
     if settings.samples > 0:
-        run.sample = lambda: _samples(policy, (validation.groups or data.groups)[: settings.samples])
+        shown = (validation.groups or data.groups)[: settings.samples]
+        run.sample = sample_rows(recipe, policy, shown, judge, journal)
+    if isinstance(run.feed, RolloutFeed) and recipe.rollout.samples > 0:
+        num_rollouts = -(-num_steps // rollout_plan(recipe).steps_per_rollout)
+        run.rollouts = rollout_rows(recipe, run.feed, data.groups, num_rollouts, journal)
     return run
-
-
-def _samples(policy: Policy, groups: Sequence[tuple[Group, Inputs]]) -> list[dict[str, Any]]:
-    """Greedy answers to some prompts beside the answers that their groups prefer."""
-    rows = []
-    for group, inputs in groups:
-        params = SamplingParams(temperature=0.0, max_tokens=SAMPLE_TOKENS)
-        found = sample(policy, [inputs.prompt(group.prompt)], num=1, params=params, end_of_turn=inputs.end_of_turn)
-        asked = " ".join(part for part in group.prompt.messages[-1].content if isinstance(part, str))
-        wanted = [group.completions[i].text for i in imitated(group)[:1]]
-        answer = inputs.text(found[0][0].token_ids)
-        rows.append({"prompt": group.prompt.id, "asked": asked, "answer": answer, "preferred": "".join(wanted)})
-    return rows
 
 
 def _rows(skipped: Sequence[BadRow]) -> list[dict[str, Any]]:

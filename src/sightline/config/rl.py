@@ -141,6 +141,9 @@ class Rollout(BaseModel):
     """Groups whose mean reward lies outside these bounds are replaced or left out."""
     drop_cut: bool = False
     """Leave answers that were cut at max_tokens out of the update (overlong filtering)."""
+    samples: Whole = 2
+    """Groups of a rollout that go to rollouts.jsonl, with pictures, rewards and advantages: of the first three rollouts
+    and, evenly, of at most 21 more; 0 for none."""
     combine: Literal["sum", "normalise_then_sum"] = "sum"
     """Whether rewards are added as they are, or each is first normalised within its group."""
     pairs: Literal["best_worst", "all"] = "best_worst"

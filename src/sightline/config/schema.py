@@ -268,7 +268,7 @@ class Train(BaseModel):
     shard: bool = False
     """With several processes: each holds its part of weights, gradients and optimiser state (FSDP2) instead of all."""
     samples: Whole = 4
-    """Prompts whose greedy answers go to samples.jsonl at each checkpoint; 0 for none."""
+    """Prompts whose greedy answers go to samples.jsonl, before the first update and at each checkpoint; 0 for none."""
     threads: Count | None = None
     """Threads that torch uses; repeating a run bit for bit needs the same number; null: torch decides."""
     check_first_batch: bool = True

@@ -79,6 +79,8 @@ class Run:
     """Validation metrics of the policy as it stands."""
     sample: Callable[[], list[dict[str, Any]]] | None = None
     """Answers of the policy as it stands, to be read by a person."""
+    rollouts: Callable[[], list[dict[str, Any]]] | None = None
+    """Some groups of the rollout that the last batch began, to be read by a person."""
     trackers: Sequence[Track] = ()
     """Where metrics go besides."""
     show: Callable[[int, int, Mapping[str, float]], None] = lambda step, num_steps, metrics: None
@@ -117,6 +119,8 @@ def resume_from_latest(run: Run) -> int:
 def run_loop(run: Run) -> None:
     """Update until the plan is fulfilled; KeyboardInterrupt after a checkpoint when the user asks to stop."""
     run.journal.status("running", step=run.engine.step)
+    if run.engine.step == 0:
+        _sample(run)
     with _asked_to_stop() as stop:
         while run.engine.step < run.plan.num_steps:
             _one_step(run)
@@ -133,6 +137,8 @@ def _one_step(run: Run) -> None:
     metrics = run.engine.update(batch) | run.feed.metrics()
     learned = time.monotonic() - began
     step, plan = run.engine.step, run.plan
+    if run.rollouts is not None and rank_and_size()[0] == 0:
+        run.journal.rollouts(step, run.rollouts())
     last = step == plan.num_steps
     best = False
     if run.evaluate is not None and plan.evaluate_every is not None and (step % plan.evaluate_every == 0 or last):
@@ -168,17 +174,23 @@ def _log(run: Run, metrics: Mapping[str, float]) -> None:
             track(run.engine.step, metrics)
 
 
+def _sample(run: Run) -> None:
+    """Answers of the policy as it stands, once a step, by the first process."""
+    step = run.engine.step
+    if run.sample is not None and run.sampled_step != step:
+        run.sampled_step = step
+        with run.engine.policy.whole_weights():
+            if rank_and_size()[0] == 0:
+                run.journal.samples(step, run.sample())
+
+
 def _save(run: Run) -> None:
     """A checkpoint by the first process; the others take part where weights are cut."""
     policy, first = run.engine.policy, rank_and_size()[0] == 0
     if not first and policy.sharding is None:
         return
     step = run.engine.step
-    if run.sample is not None and run.sampled_step != step:
-        run.sampled_step = step
-        with policy.whole_weights():
-            if first:
-                run.journal.samples(step, run.sample())
+    _sample(run)
     kept = learned(run.engine, run.trained, keep=first)
     if not first:
         return

@@ -149,6 +149,18 @@ class _Rollout:
     """Groups of each update that is still to come."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A rollout before it is learned from. Example: `Begun(number=1, groups=(answers,), batch=batch)`."""
+
+    number: int
+    """Rollouts so far, this one included."""
+    groups: tuple[Answers, ...]
+    """Its groups, those of all processes."""
+    batch: Batch
+    """Their answers in the same order, with credit."""
+
+
 class RolloutFeed:
     """Batches of sampled and judged answers. State: the stream, the prompts drawn from it, the current rollout.
 
@@ -178,6 +190,7 @@ class RolloutFeed:
         self._facts: Facts = {}
         self._seconds = {"sample": 0.0, "judge": 0.0, "credit": 0.0}
         self.last: list[Answers] = []
+        self._began = False
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the batches, without end."""
@@ -186,6 +199,7 @@ class RolloutFeed:
     def __next__(self) -> Batch:
         """The next update's batch; samples when the current rollout is used up."""
         self._facts = {}
+        self._began = self._rollout is None or not self._rollout.left
         if self._rollout is None or not self._rollout.left:
             with self._weights():
                 self._rollout = self._roll()
@@ -195,6 +209,12 @@ class RolloutFeed:
     def metrics(self) -> Facts:
         """Facts about the rollout, once, with the first batch that it gave."""
         return self._facts
+
+    def begun(self) -> "Begun | None":
+        """The rollout that the last batch was the first of; None after another batch."""
+        if not self._began or self._rollout is None:
+            return None
+        return Begun(number=self._number, groups=tuple(self.last), batch=self._rollout.batch)
 
     def state(self) -> dict[str, Any]:
         """Where it stands, as plain JSON; the rollout's tensors are `tensors`."""
