@@ -46,7 +46,9 @@ class Policy:
         which bit-for-bit resume needs, more is faster when nothing is trained."""
         self.model = model
         self.family = family
-        self.vision = Vision(model, family, keep_bytes=keep_feature_bytes, keep_batch=keep_batch)
+        self.vision = Vision(
+            model, family, keep_bytes=keep_feature_bytes, keep_batch=keep_batch, precision=self.precision
+        )
         self.autocast = autocast
         self.critic = critic
         self.rating = rating

@@ -10,7 +10,8 @@ gradient is a sum over micro-batches.
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,20 @@ class Shelf:
 class Vision:
     """Encodes images and keeps their features. State: the kept features, least recently used first."""
 
-    def __init__(self, model: nn.Module, family: Family, *, keep_bytes: int = 2**30, keep_batch: int = 1) -> None:
-        """At most `keep_bytes` of features stay; images to keep are encoded `keep_batch` at a time."""
+    def __init__(
+        self,
+        model: nn.Module,
+        family: Family,
+        *,
+        keep_bytes: int = 2**30,
+        keep_batch: int = 1,
+        precision: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """At most `keep_bytes` of features stay; images to keep are encoded `keep_batch` at a time. Whoever asks, they
+        are encoded within `precision`, the policy's arithmetic."""
         self._model = model
         self._family = family
+        self._precision = precision
         self._keep_bytes = keep_bytes
         self._keep_batch = keep_batch
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
@@ -92,13 +103,14 @@ class Vision:
         if self.frozen:
             return
         encoded = self._encode_as_one(_distinct(images))
-        self._step = {key: (value, value.detach().requires_grad_()) for key, value in encoded.items()}
+        # detached, since all gradients go through the tower at once; float32, in which they are summed until then
+        self._step = {key: (value, value.detach().float().requires_grad_()) for key, value in encoded.items()}
 
     def end_step(self) -> None:
         """Send the features' collected gradients through tower and projector."""
         if self._step is None:
             return
-        used = [(whole, leaf.grad) for whole, leaf in self._step.values() if leaf.grad is not None]
+        used = [(whole, leaf.grad.to(whole.dtype)) for whole, leaf in self._step.values() if leaf.grad is not None]
         if self._anchor is not None:
             used.append((self._anchor, torch.zeros_like(self._anchor)))
         self.abandon_step()
@@ -159,7 +171,8 @@ class Vision:
         for start in range(0, len(waiting), at_once):
             part = waiting[start : start + at_once]
             pixels = [image.load().to(device, dtype) for image in part]
-            features = self._family.encode(self._model, pixels, [image.grid for image in part])
+            with self._precision():
+                features = self._family.encode(self._model, pixels, [image.grid for image in part])
             for image, feature in zip(part, features, strict=True):
                 _check_count(image, feature)
                 found[image.key] = feature
