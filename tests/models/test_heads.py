@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from sightline.batch import Batch, PromptTokens, make_batch
 from sightline.models.families import LLAVA
 from sightline.models.forward import Policy
-from sightline.models.heads import EVIDENCE, Critic, RatingHead, make_critic
+from sightline.models.heads import EVIDENCE, Critic, RatingHead, ValueHead, make_critic
 from tests.tiny import picture, prompt_tokens, tiny_trained
 
 WANT = frozenset({"logprobs", "values"})
@@ -51,6 +51,17 @@ def test_values_and_their_gradients_are_those_of_the_plain_forward(separate: boo
     for name, gradient in theirs.items():
         scale = max(float(gradient.norm()), 1e-3 * float(whole))
         assert float((mine[name] - gradient).norm()) <= 1e-5 * scale, name
+
+
+def test_values_are_float32_also_where_the_run_computes_in_bfloat16():
+    head = ValueHead(64)
+    torch.nn.init.normal_(head.weight)
+    states = torch.randn(10, 64).bfloat16()
+    wanted = states.double() @ head.weight.double()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = head(states)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_a_separate_critic_shares_the_eyes_and_leaves_the_policy_alone():

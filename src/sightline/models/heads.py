@@ -37,7 +37,8 @@ class ValueHead(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Values [rows] of hidden states [rows, width], in float32."""
-        return states.float() @ self.weight + self.bias
+        with torch.autocast(states.device.type, enabled=False):
+            return states.float() @ self.weight + self.bias
 
 
 class RatingHead(nn.Module):
