@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForImageTextToText
 
 from sightline.batch import Batch
@@ -122,6 +123,12 @@ def test_adapters_sit_in_every_linear_layer_of_the_language_model():
     assert all("language_model" in name for name in trained)
     assert len(trained) == 2 * 7 * 2
     assert {p.shape[0] for name, p in trained.items() if "lora_A" in name} == {3}
+
+
+def test_a_scale_below_one_is_kept():
+    loaded = choose_trained(tiny_loaded(), train="lora", rank=4, alpha=0.5)
+    layers = [module for module in loaded.model.modules() if isinstance(module, LoraLayer)]
+    assert {layer.scaling["default"] for layer in layers} == {0.125}
 
 
 def test_named_targets_alone_get_adapters():

@@ -198,7 +198,8 @@ def _add_adapters(loaded: Loaded, *, rank: int, alpha: float, targets: str | Seq
             f"there are {', '.join(sorted(called))}"
         )
     names = [name for name in linear if name.rsplit(".", 1)[-1] in wanted]
-    config = LoraConfig(r=rank, lora_alpha=int(alpha), lora_dropout=0.0, target_modules=names)
+    scale: Any = alpha  # peft calls it whole and divides it by the rank: 0.5 is as good, and must not become 0
+    config = LoraConfig(r=rank, lora_alpha=scale, lora_dropout=0.0, target_modules=names)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft 0.21 reads a name that transformers 5.23 deprecates; nothing that a user could mend
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
