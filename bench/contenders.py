@@ -152,7 +152,12 @@ def plain_step(scene: Scene) -> Contender:
     """The same engine and loss with one padded row per answer."""
     policy = _policy(scene, scene.loaded.model)
     reference = policy if scene.reference is None else _policy(scene, scene.reference)
-    nothing = SimpleNamespace(begin_step=lambda _: None, end_step=lambda: None, abandon_step=lambda: None)
+    nothing = SimpleNamespace(
+        portions=lambda images, token_budget: [],
+        begin_step=lambda portions: None,
+        end_step=lambda: None,
+        abandon_step=lambda: None,
+    )
     twin = SimpleNamespace(model=policy.model, score=policy.score_plain, vision=nothing, sharding=None)
     batches = [_with_behaviour(scene, batch, policy.score_plain) for batch in scene.batches]
     engine = _engine(scene, twin)

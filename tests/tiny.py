@@ -211,11 +211,15 @@ def taken_gradients(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for name, p in parameters.items()}
 
 
-def step_in_micro_batches(policy: Policy, batch: Batch, weights: Tensor, trained: dict[str, nn.Parameter]) -> None:
-    """A weighted sum of log-probs backward in as many micro-batches as can be; each image is encoded once."""
+def step_in_micro_batches(
+    policy: Policy, batch: Batch, weights: Tensor, trained: dict[str, nn.Parameter], *, token_budget: int = 10**6
+) -> None:
+    """A weighted sum of log-probs backward in as many micro-batches as can be; each image is encoded once, or once
+    more where the budget makes portions of them."""
     for parameter in trained.values():
         parameter.grad = None
-    policy.vision.begin_step([image for prompt in batch.prompts for image in prompt.images])
+    images = [image for prompt in batch.prompts for image in prompt.images]
+    policy.vision.begin_step(policy.vision.portions(images, token_budget=token_budget))
     row = 0
     for micro in split(batch, token_budget=1):
         part = weights[row : row + micro.num_answers, : micro.tokens.shape[1]]

@@ -88,12 +88,14 @@ def test_checkpointed_adapters_on_a_frozen_tower_equal_the_twin(name: str):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_micro_batches_and_one_encode_give_tower_and_projector_their_direct_gradients(name: str):
+@pytest.mark.parametrize("portions", ["one", "each picture"])
+def test_micro_batches_and_features_once_give_tower_and_projector_their_direct_gradients(name: str, portions: str):
     loaded = family_trained(name, "full", **EVERYTHING)
     policy, batch = tiny_policy(loaded), family_batch(loaded)
     weights = torch.randn(batch.tokens.shape)
     wanted = gradients(loaded.trained(), (policy.score_plain(batch).logprobs * weights).sum())
-    step_in_micro_batches(policy, batch, weights, loaded.trained())
+    budget = 10**6 if portions == "one" else 1
+    step_in_micro_batches(policy, batch, weights, loaded.trained(), token_budget=budget)
     assert largest_difference(taken_gradients(loaded.trained()), wanted) <= TOLERANCE
 
 

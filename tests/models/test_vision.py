@@ -43,7 +43,7 @@ def test_a_frozen_tower_sees_each_distinct_image_once_per_run(frozen: Vision):
 
 def test_a_trained_tower_sees_each_distinct_image_once_per_step(trained: Vision):
     for step in range(1, 4):
-        trained.begin_step([picture(0), picture(1), picture(0)])
+        trained.begin_step(trained.portions([picture(0), picture(1), picture(0)], token_budget=100))
         for _ in range(2):
             trained.features([picture(0)])
             trained.features([picture(1), picture(0)])
@@ -109,7 +109,7 @@ def test_a_step_in_micro_batches_gives_tower_and_projector_their_direct_gradient
 
 
 def test_an_abandoned_step_leaves_nothing_behind(trained: Vision):
-    trained.begin_step([picture(0)])
+    trained.begin_step([[picture(0)]])
     trained.abandon_step()
     trained.end_step()
     assert trained.features([picture(0)])["picture-0"].requires_grad

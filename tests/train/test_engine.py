@@ -16,6 +16,7 @@ from sightline.objectives.preference import dpo_objective
 from sightline.train.engine import TrainingStopped
 from sightline.train.verify import save_batch
 from tests.tiny import (
+    PICTURE_TOKENS,
     largest_difference,
     picture,
     prompt_tokens,
@@ -197,8 +198,11 @@ def test_a_step_whose_groups_hold_nothing_to_learn_moves_nothing():
     assert all(torch.equal(p, before[name]) for name, p in loaded.trained().items())
 
 
-def test_the_tower_is_run_once_per_step_however_the_step_is_cut():
+@pytest.mark.parametrize(("token_budget", "num_encoded"), [(10**6, 2), (2 * PICTURE_TOKENS, 2), (1, 4)])
+def test_a_trained_tower_sees_a_picture_once_per_step_and_again_when_the_steps_pictures_exceed_the_budget(
+    token_budget: int, num_encoded: int
+):
     loaded = tiny_trained("full", **TRAINED)
-    engine = tiny_engine(loaded, token_budget=1)
+    engine = tiny_engine(loaded, token_budget=token_budget)
     engine.update(preference_batch())
-    assert engine.policy.vision.num_encoded == 2
+    assert engine.policy.vision.num_encoded == num_encoded

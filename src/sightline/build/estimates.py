@@ -5,6 +5,7 @@ what the packed forward keeps for its backward pass, tensor by tensor; speed is 
 share of it that training reaches. docs/doctor.md says how near the numbers come to what was measured.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -161,9 +162,24 @@ def _activations(recipe: Recipe, sizes: Sizes, lengths: Lengths, groups: int, ma
     kept = layer * sizes.language.layers if kept is None else kept
     logits = 4 * 4 * min(in_micro * lengths.answers * lengths.answer * sizes.vocabulary, CHUNK_ELEMENTS)
     copies = 2 * sizes.language.weights if half and sizes.trained_matrices else 0  # autocast's, for the backward pass
-    seen = groups * lengths.image * sizes.patches_per_token
-    tower = seen * _tower_bytes(sizes.tower) * sizes.tower.layers if sizes.trained_vision else 0
-    return int(PEAK_OVER_KEPT[machine.kind] * (kept + tower) + logits + copies)
+    tower = _seeing_bytes(recipe, sizes, lengths, groups, half) if sizes.trained_vision else 0
+    # a step of several portions keeps no graph of pictures while its micro-batches are at work
+    both = kept + tower if _portions(recipe, lengths, groups) == 1 else max(kept, tower)
+    return int(PEAK_OVER_KEPT[machine.kind] * both + logits + copies)
+
+
+def _portions(recipe: Recipe, lengths: Lengths, groups: int) -> int:
+    """Portions of a step's pictures, each of at most the token budget, in which a trained tower encodes them."""
+    return max(1, math.ceil(groups * lengths.image / max(1.0, recipe.train.token_budget, lengths.image)))
+
+
+def _seeing_bytes(recipe: Recipe, sizes: Sizes, lengths: Lengths, groups: int, half: bool) -> float:
+    """What a trained tower keeps of one portion of pictures for its backward pass."""
+    stack = sizes.tower
+    patches = groups * lengths.image / _portions(recipe, lengths, groups) * sizes.patches_per_token
+    if recipe.model.gradient_checkpointing:
+        return patches * (_tower_bytes(stack) + stack.layers * stack.width * (2 if half else 4))
+    return patches * _tower_bytes(stack) * stack.layers
 
 
 def _layer_bytes(stack: Stack, lengths: Lengths, half: bool, machine: Machine) -> float:
@@ -207,7 +223,8 @@ def _seconds(recipe: Recipe, sizes: Sizes, lengths: Lengths, groups: int, machin
     backward = forward * (2 if sizes.trained_matrices else 1)
     again = forward if recipe.model.gradient_checkpointing else 0
     seen = groups * lengths.image * sizes.patches_per_token
-    tower = 2 * sizes.tower.weights * seen * (3 if sizes.trained_vision else 1)
+    again_seen = recipe.model.gradient_checkpointing + (_portions(recipe, lengths, groups) > 1)
+    tower = 2 * sizes.tower.weights * seen * (3 + again_seen if sizes.trained_vision else 1)
     rate = machine.rate * REACHED[machine.kind][recipe.model.dtype]
     found = {"forward and backward": (forward + backward + again) / rate, "images": tower / rate}
     if recipe.reference.kind in ("adapter_off", "copy"):

@@ -73,7 +73,8 @@ class Model(BaseModel):
     lora: Lora = Lora()
     """The adapters; read only when `model.train` is `lora`."""
     train_tower: bool = False
-    """Train the vision tower too: images are then encoded with gradient at every step."""
+    """Train the vision tower too: images are then encoded at every step, twice when a step's pictures take more tokens
+    than `train.token_budget`, so that memory follows the budget."""
     train_projector: bool = False
     """Train the projector (merger) between tower and language model too."""
     min_pixels: Count | None = None
@@ -92,7 +93,8 @@ class Model(BaseModel):
     """`4bit`: frozen weights of the language model in four bits (NF4), adapters beside them; needs a CUDA GPU and
     bitsandbytes; null: as `model.dtype` says."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: about a third slower, for much less memory."""
+    """Recompute activations in the backward pass, those of a trained tower too: about a third slower, for much less
+    memory."""
     trust_remote_code: bool = False
     """Allow the model's repository to run its own Python code here; only for sources that you trust."""
 

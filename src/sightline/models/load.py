@@ -6,7 +6,7 @@ not supported is refused in a second.
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -129,13 +129,21 @@ def choose_trained(
 
 
 def use_checkpointing(loaded: Loaded) -> None:
-    """Recompute the language model's activations in the backward pass; off again with `model.eval()`."""
+    """Recompute activations in the backward pass, those of the language model and of the tower's trained layers; off
+    again with `model.eval()`."""
     language_model = loaded.family.language_model(loaded.model)
     contexts = partial(attention_again, language_model.config)  # type: ignore[arg-type]
-    for layer in language_model.modules():
+    _recompute(language_model.modules(), partial(checkpoint, use_reentrant=False, context_fn=contexts))
+    seeing = loaded.family.tower(loaded.model).modules()
+    trained = (layer for layer in seeing if any(p.requires_grad for p in layer.parameters()))
+    _recompute(trained, partial(checkpoint, use_reentrant=False))
+
+
+def _recompute(modules: Iterable[nn.Module], again: Callable[..., Any]) -> None:
+    """Those of the modules that are layers run under `again`."""
+    for layer in modules:
         if isinstance(layer, GradientCheckpointingLayer):
             layer.gradient_checkpointing = True
-            again = partial(checkpoint, use_reentrant=False, context_fn=contexts)
             layer._gradient_checkpointing_func = again  # type: ignore[assignment]
             layer.train()
 

@@ -2,9 +2,10 @@
 
 Kept features lie in memory up to a bound, and on disk only where a folder is named.
 
-With something trained, a step's images are encoded together, handed out detached, and the gradients that the
-micro-batches leave on the features go through the tower in one backward pass. That is exact: the features'
-gradient is a sum over micro-batches.
+With something trained, a step's images are encoded first, handed out detached, and the gradients that the
+micro-batches leave on the features go through the tower at the end. That is exact: the features' gradient is a sum
+over micro-batches. A step whose images are one portion keeps their graph meanwhile. One with more keeps none: each
+portion is encoded once more at the end, with gradient, so that memory follows the portion and not the step.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,18 @@ class Shelf:
         return self._folder / f"{hashlib.sha256(f'{self._weights}/{key}'.encode()).hexdigest()[:32]}.safetensors"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """A step's images while its micro-batches are at work."""
+
+    leaves: dict[str, Tensor]
+    """Detached features by key, on which gradients are summed."""
+    portions: Sequence[Sequence[ImageInput]]
+    """The images as they are encoded together."""
+    graph: tuple[dict[str, Tensor], Tensor | None] | None
+    """Features with their graph, and the anchor of cut weights; None where they are made again."""
+
+
 class Vision:
     """Encodes images and keeps their features. State: the kept features, least recently used first."""
 
@@ -77,8 +91,7 @@ class Vision:
         self._keep_batch = keep_batch
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
         self._kept_bytes = 0
-        self._step: dict[str, tuple[Tensor, Tensor]] | None = None
-        self._anchor: Tensor | None = None
+        self._step: _Step | None = None
         self.sharding: Sharding | None = None
         self.shelf: Shelf | None = None
         self.num_encoded = 0
@@ -93,45 +106,68 @@ class Vision:
     def features(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
         """Features of the distinct images by key, each [tokens, width], wider where the family has deep ones."""
         if self._step is not None:
-            return {image.key: self._step[image.key][1] for image in images}
+            return {image.key: self._step.leaves[image.key] for image in images}
         if self.frozen:
             return self._kept_features(images)
         return self._encode(_distinct(images))
 
-    def begin_step(self, images: Sequence[ImageInput]) -> None:
-        """Encode a step's images once with gradient; until `end_step`, micro-batches share detached features."""
+    def portions(self, images: Sequence[ImageInput], *, token_budget: int) -> list[list[ImageInput]]:
+        """The distinct images in order, as many together as take at most so many tokens, and never none."""
+        found: list[list[ImageInput]] = [[]]
+        num_tokens = 0
+        for image in _distinct(images):
+            if found[-1] and num_tokens + image.num_tokens > token_budget:
+                found.append([])
+                num_tokens = 0
+            found[-1].append(image)
+            num_tokens += image.num_tokens
+        return found
+
+    def begin_step(self, portions: Sequence[Sequence[ImageInput]]) -> None:
+        """Encode a step's images; until `end_step`, micro-batches share detached features.
+
+        Where weights are cut, all processes give equally many portions, the last ones empty.
+        """
         if self.frozen:
             return
-        encoded = self._encode_as_one(_distinct(images))
+        kept = len(portions) == 1
+        with torch.set_grad_enabled(kept):
+            encoded = [self._encode_as_one(portion) for portion in portions]
         # detached, since all gradients go through the tower at once; float32, in which they are summed until then
-        self._step = {key: (value, value.detach().float().requires_grad_()) for key, value in encoded.items()}
+        features = {key: value for found, _ in encoded for key, value in found.items()}
+        leaves = {key: value.detach().float().requires_grad_() for key, value in features.items()}
+        self._step = _Step(leaves=leaves, portions=portions, graph=encoded[0] if kept else None)
 
     def end_step(self) -> None:
         """Send the features' collected gradients through tower and projector."""
-        if self._step is None:
-            return
-        used = [(whole, leaf.grad.to(whole.dtype)) for whole, leaf in self._step.values() if leaf.grad is not None]
-        if self._anchor is not None:
-            used.append((self._anchor, torch.zeros_like(self._anchor)))
+        step = self._step
         self.abandon_step()
-        if used:
-            torch.autograd.backward([whole for whole, _ in used], [grad for _, grad in used])
+        if step is None:
+            return
+        for portion in step.portions:
+            encoded, anchor = self._encode_as_one(portion) if step.graph is None else step.graph
+            gradients = {key: step.leaves[key].grad for key in encoded}
+            used = [(encoded[key], grad.to(encoded[key].dtype)) for key, grad in gradients.items() if grad is not None]
+            if anchor is not None:
+                used.append((anchor, torch.zeros_like(anchor)))
+            if used:
+                torch.autograd.backward([whole for whole, _ in used], [grad for _, grad in used])
 
     def abandon_step(self) -> None:
         """Forget a step that failed."""
-        self._step = self._anchor = None
+        self._step = None
 
-    def _encode_as_one(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
-        """Features of a step's images; where weights are cut, also in a process without images."""
+    def _encode_as_one(self, images: Sequence[ImageInput]) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Features of some images; where weights are cut, also in a process without images, and with the anchor."""
         if self.sharding is None:
-            return self._encode(images)
+            return self._encode(images), None
         sharding = self.sharding
 
         def encode() -> list[Any]:  # views would lose the hooks of the backward pass
             return [{k: v.clone() for k, v in self._encode(images).items()}, sharding.anchor(seeing=True)]
 
-        encoded, self._anchor = sharding.run(encode)
-        return encoded
+        encoded, anchor = sharding.run(encode)
+        return encoded, anchor
 
     def _kept_features(self, images: Sequence[ImageInput]) -> dict[str, Tensor]:
         found = {image.key: self._kept[image.key] for image in images if image.key in self._kept}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from sightline.batch import Batch, Outcome, Scores, split
+from sightline.batch import Batch, ImageInput, Outcome, Scores, split
 from sightline.models.forward import Policy
 from sightline.models.layout import packed_length
 from sightline.objectives.objective import Objective
@@ -88,7 +88,7 @@ class Engine:
         totals: dict[str, float] = {}
         metric_counts: dict[str, float] = {}
         vision = self.policy.vision
-        vision.begin_step([image for prompt in batch.prompts for image in prompt.images])
+        vision.begin_step(self._seen(batch))
         try:
             parts = self._portions(batch)
             if self.objective.coupled:
@@ -122,6 +122,15 @@ class Engine:
         if self.policy.sharding is None:
             return parts
         return parts + [batch.select([])] * (largest_of(len(parts)) - len(parts))
+
+    def _seen(self, batch: Batch) -> list[list[ImageInput]]:
+        """The step's images in portions of at most the token budget; where weights are cut, as many as the process
+        with most has, the last ones empty."""
+        images = [image for prompt in batch.prompts for image in prompt.images]
+        portions = self.policy.vision.portions(images, token_budget=self.token_budget)
+        if self.policy.sharding is None:
+            return portions
+        return portions + [[]] * (largest_of(len(portions)) - len(portions))
 
     @torch.no_grad()
     def _measured(self, batch: Batch) -> Iterator[tuple[Batch, Scores]]:
