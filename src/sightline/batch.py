@@ -144,6 +144,21 @@ def split(batch: Batch, *, token_budget: int) -> list[Batch]:
     return [piece for part in whole for piece in (_cut(part, token_budget) if len(part.prompts) == 1 else [part])]
 
 
+def read_in_portions(read: Callable[[Batch], Tensor], batch: Batch, *, token_budget: int) -> Tensor:
+    """[N, T] on CPU in float32 of what `read` says of every answer token, without gradient, in the portions of `split`.
+
+    They are those of an update with the same budget, so a model that has not moved says bit for bit the same.
+    """
+    found = torch.zeros(batch.tokens.shape)
+    start = 0
+    with torch.no_grad():
+        for part in split(batch, token_budget=token_budget) if batch.num_answers else []:
+            said = read(part).float().cpu()
+            found[start : start + part.num_answers, : said.shape[1]] = said
+            start += part.num_answers
+    return found
+
+
 def _cut(group: Batch, token_budget: int) -> list[Batch]:
     """The answers of one group in parts under the budget, neighbours together."""
     ends = set(range(1, group.num_answers + 1))

@@ -39,7 +39,7 @@ def made(kind: str, loaded: Loaded, batch: Batch, folder: Path) -> reference.Ref
     if kind == "copy":
         return frozen_copy(policy, loaded)
     kept = KeptLogprobs(folder, policy, loaded)
-    kept.keep([batch])
+    kept.keep([batch], token_budget=1000)
     return kept
 
 
@@ -98,12 +98,12 @@ def test_adapter_off_is_refused_without_an_adapter():
 
 def test_kept_logprobs_serve_the_next_process_without_computing_again(batch: Batch, tmp_path: Path):
     first = KeptLogprobs(tmp_path, tiny_policy(fresh()), fresh())
-    assert first.keep([batch]) == batch.num_answers
+    assert first.keep([batch], token_budget=1000) == batch.num_answers
     wanted = first(batch)
     loaded = fresh()
     policy = tiny_policy(loaded)
     again = KeptLogprobs(tmp_path, policy, loaded)
-    assert again.keep([batch]) == 0
+    assert again.keep([batch], token_budget=1000) == 0
     assert policy.vision.num_encoded == 0
     change_weights(loaded)
     assert torch.equal(again(batch), wanted)
@@ -114,18 +114,29 @@ def test_kept_logprobs_in_many_segments_are_all_found(tmp_path: Path, monkeypatc
     whole = ragged_batch(num_answers=4)
     loaded = fresh()
     kept = KeptLogprobs(tmp_path, tiny_policy(loaded), loaded)
-    assert kept.keep(whole.select([i]) for i in range(3)) == 12
+    assert kept.keep((whole.select([i]) for i in range(3)), token_budget=1000) == 12
     assert len(list(tmp_path.glob("segment-*.safetensors"))) == 3
     torch.testing.assert_close(
         KeptLogprobs(tmp_path, tiny_policy(loaded), loaded)(whole), scored(loaded, whole), atol=2e-6, rtol=0
     )
 
 
+def test_kept_logprobs_do_not_depend_on_the_portions_they_were_made_in(tmp_path: Path):
+    loaded, batch = fresh(), ragged_batch(num_answers=4)
+    kept = []
+    for token_budget in (1, 30, 1000):
+        made_so = KeptLogprobs(tmp_path / str(token_budget), tiny_policy(loaded), loaded)
+        made_so.keep([batch], token_budget=token_budget)
+        kept.append(made_so(batch))
+    torch.testing.assert_close(kept[0], kept[2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(kept[1], kept[2], atol=1e-5, rtol=0)
+
+
 def test_an_answer_that_two_groups_share_is_kept_once(tmp_path: Path):
     loaded, answer = fresh(), random_ids(3, 0)
     kept = KeptLogprobs(tmp_path, tiny_policy(loaded), loaded)
     prompts = [prompt_tokens("a"), prompt_tokens("b")]  # the same tokens under two names
-    assert kept.keep([make_batch(prompts, [[answer], [answer]])]) == 1
+    assert kept.keep([make_batch(prompts, [[answer], [answer]])], token_budget=1000) == 1
 
 
 @pytest.mark.parametrize("change", ["picture", "prompt", "answer", "weights", "dtype"])
@@ -135,7 +146,7 @@ def test_kept_logprobs_are_refused_for_anything_else(change: str, tmp_path: Path
         return make_batch([prompt], [[random_ids(3, answer)]])
 
     loaded = fresh()
-    KeptLogprobs(tmp_path, tiny_policy(loaded), loaded).keep([one()])
+    KeptLogprobs(tmp_path, tiny_policy(loaded), loaded).keep([one()], token_budget=1000)
     other = one(image=int(change == "picture"), text=int(change == "prompt"), answer=int(change == "answer"))
     if change == "weights":
         change_weights(loaded)
@@ -156,7 +167,7 @@ def test_a_kill_while_keeping_leaves_only_whole_segments(batch: Batch, tmp_path:
     loaded = fresh()
     (tmp_path / "segment-0123.partial").write_bytes(b"torn")
     kept = KeptLogprobs(tmp_path, tiny_policy(loaded), loaded)
-    assert kept.keep([batch]) == batch.num_answers
+    assert kept.keep([batch], token_budget=1000) == batch.num_answers
 
 
 @pytest.mark.parametrize("trained", [False, True])

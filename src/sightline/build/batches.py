@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sightline.batch import Batch
+from sightline.batch import Batch, read_in_portions
 from sightline.build.loading import Row
 from sightline.build.progress import Say
 from sightline.build.rl import CREDIT_OPTIONS, learns_from_rewards
@@ -70,28 +70,28 @@ def make_reference(
     recipe: Recipe, policy: Policy, loaded: Loaded, groups: Sequence[Sequence[Row]], say: Say
 ) -> Reference | None:
     """What the policy is compared with; log-probs that are kept are worked out here."""
-    kind = recipe.reference.kind
+    kind, token_budget = recipe.reference.kind, recipe.train.token_budget
     if kind == "none":
         return None
     if kind == "cached" and learns_from_rewards(recipe):
         raise ValueError("reference.kind: cached knows no answers before they are sampled; use copy")
     if kind == "adapter_off":
-        return _with_whole_weights(policy, adapter_off(policy, loaded))
+        return _in_portions(policy, adapter_off(policy, loaded), token_budget)
     if kind == "copy":
-        return _with_whole_weights(policy, frozen_copy(policy, loaded))
+        return _in_portions(policy, frozen_copy(policy, loaded), token_budget)
     assert recipe.reference.cache is not None
     kept = KeptLogprobs(Path(recipe.reference.cache), policy, loaded)
-    num_new = sum(gathered([sum(kept.keep(batches(some, recipe, None)) for some in groups)]))
+    num_new = sum(gathered([sum(kept.keep(batches(some, recipe, None), token_budget=token_budget) for some in groups)]))
     kept.look()  # at what other processes wrote
     say(f"reference: log-probs of {num_new} answers computed, the others were kept in {recipe.reference.cache}")
     return kept
 
 
-def _with_whole_weights(policy: Policy, reference: Reference) -> Reference:
-    """The reference, read while all weights are together."""
+def _in_portions(policy: Policy, reference: Reference, token_budget: int) -> Reference:
+    """The reference, read in portions under the budget while all weights are together."""
 
     def score(batch: Batch) -> Tensor:
         with policy.whole_weights():
-            return reference(batch)
+            return read_in_portions(reference, batch, token_budget=token_budget)
 
     return score

@@ -85,8 +85,8 @@ def first_checks(
             yield Line(name=name, state="skip", said=f"not looked at, since {TOO_WRONG}")
         return
     batch = some_answers(recipe, policy, some)
-    yield picture_is_read(policy, batch, some)
-    yield equals_reference(policy, batch, reference, kind=recipe.reference.kind)
+    yield picture_is_read(policy, batch, some, token_budget=recipe.train.token_budget)
+    yield equals_reference(recipe, policy, batch, reference)
     yield prompt_once(policy, some_answers(recipe, policy, rows[:1]))
     if learns_from_rewards(recipe):
         yield sampler_line(recipe, policy, some[:2])
@@ -135,13 +135,13 @@ def image_tokens(policy: Policy, prompts: Sequence[PromptTokens]) -> Line:
     return Line(name=name, state="pass", said=said)
 
 
-def picture_is_read(policy: Policy, batch: Batch, rows: Sequence[Row]) -> Line:
+def picture_is_read(policy: Policy, batch: Batch, rows: Sequence[Row], *, token_budget: int) -> Line:
     """The answers' log-probs change when grey pictures stand in for the real ones."""
     name = "picture is read"
     if not any(prompt.images for prompt in batch.prompts):
         return Line(name=name, state="skip", said="no prompt has a picture")
     blank = replace(batch, prompts=tuple(with_grey(p, row) for p, row in zip(batch.prompts, rows, strict=True)))
-    found = picture_effect(policy, batch, blank)
+    found = picture_effect(policy, batch, blank, token_budget=token_budget)
     changed = sum(change for change, _ in found) / len(found)
     gained = sum(gain for _, gain in found) / len(found)
     if not changed >= UNREAD:
@@ -165,12 +165,12 @@ def picture_is_read(policy: Policy, batch: Batch, rows: Sequence[Row]) -> Line:
     return Line(name=name, state="pass", said=f"{said}; answers are {gained:.2g} nats a token likelier with theirs")
 
 
-def equals_reference(policy: Policy, batch: Batch, reference: Callable[[Batch], Tensor] | None, *, kind: str) -> Line:
+def equals_reference(recipe: Recipe, policy: Policy, batch: Batch, reference: Callable[[Batch], Tensor] | None) -> Line:
     """Before the first update the policy is its reference."""
-    name = "reference"
+    name, kind = "reference", recipe.reference.kind
     if reference is None:
         return Line(name=name, state="skip", said="this run compares with no reference")
-    difference, allowed = reference_apart(policy, batch, reference)
+    difference, allowed = reference_apart(policy, batch, reference, token_budget=recipe.train.token_budget)
     if not difference <= allowed:
         return Line(
             name=name,

@@ -257,8 +257,8 @@ class Train(BaseModel):
     groups_per_step: Count = 16
     """Prompts (with all their answers) per optimiser step, over all processes."""
     token_budget: Count = 8192
-    """Tokens of the packed layout per micro-batch: memory follows it, the gradient does not depend on it. A
-    larger group is cut between its answers, each part with the prompt again."""
+    """Tokens of the packed layout per micro-batch, the reference's too: memory follows it, the gradient does not depend
+    on it. A larger group is cut between its answers, each part with the prompt again."""
     evaluate_every: Count | None = None
     """Steps between evaluations on `data.validation_files`; null: as `train.save_every`, if there are any."""
     save_every: Count = 100

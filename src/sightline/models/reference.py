@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sightline.batch import Batch, PromptTokens
+from sightline.batch import Batch, PromptTokens, read_in_portions
 from sightline.models.forward import Policy
 from sightline.models.load import Loaded, fingerprint
 
@@ -71,15 +71,16 @@ class KeptLogprobs:
             with safe_open(path, "pt") as file:
                 self._where.update(dict.fromkeys(file.keys(), path))
 
-    def keep(self, batches: Iterable[Batch]) -> int:
+    def keep(self, batches: Iterable[Batch], *, token_budget: int) -> int:
         """Compute and keep what is missing, with the policy as it stands now; returns how many answers were new."""
         num_new = 0
         for batch in batches:
             keys = self._keys(batch)
             if all(key in self._where or key in self._fresh for key in keys):
                 continue
-            with torch.no_grad():
-                logprobs = self._policy.score(batch).logprobs.float().cpu()
+            logprobs = read_in_portions(
+                lambda part: self._policy.score(part).logprobs, batch, token_budget=token_budget
+            )
             for key, row, length in zip(keys, logprobs, batch.lengths.tolist(), strict=True):
                 if key not in self._where and key not in self._fresh:
                     self._fresh[key] = row[:length].clone()

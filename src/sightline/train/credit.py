@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.batch import Batch, split
+from sightline.batch import Batch, read_in_portions
 from sightline.objectives.advantages import (
     Rewarded,
     advantage,
@@ -77,7 +77,7 @@ class Credit:
         rewards = torch.as_tensor([0.0 if one.value is None else one.value for one in judged], dtype=torch.float32)
         if self.reference is not None:
             batch = batch.with_columns(
-                ref_logprobs=read_in_portions(self.reference, batch, token_budget=self.token_budget)
+                ref_logprobs=read_together(self.reference, batch, token_budget=self.token_budget)
             )
         mask = batch.mask & scorable[:, None]
         kl_weight = self.kl_in_reward * self.kl_factor
@@ -133,7 +133,7 @@ class Credit:
             spread = float(rewards.std()) if len(rewards) > 1 else 0.0
             self.units = (float(rewards.mean()), spread if spread > 0 else 1.0)
         mean, spread = self.units or (0.0, 1.0)
-        said = read_in_portions(self.values, batch, token_budget=self.token_budget)
+        said = read_together(self.values, batch, token_budget=self.token_budget)
         values = torch.where(mask, said * spread + mean, 0.0)
         advantages, returns = gae(each, values, mask, discount=self.discount, lam=self.gae_lambda)
         taught = whiten(advantages, mask) * float(self.num_rollouts > self.warmup)
@@ -172,17 +172,8 @@ class Credit:
         )
 
 
-def read_in_portions(reader: Reader, batch: Batch, *, token_budget: int) -> Tensor:
-    """[N, T] what a model says of every answer, read without gradient in portions under the token budget.
-
-    All processes hold the batch; each reads its share of the prompts.
-    """
+def read_together(reader: Reader, batch: Batch, *, token_budget: int) -> Tensor:
+    """[N, T] what a model says of every answer of a batch that all processes hold; each reads its share of the prompts
+    in portions under the token budget."""
     own = batch.select(own_share(range(len(batch.prompts))))
-    found = torch.zeros(own.tokens.shape)
-    start = 0
-    with torch.no_grad():
-        for part in split(own, token_budget=token_budget):
-            given = reader(part).float().cpu()
-            found[start : start + part.num_answers, : given.shape[1]] = given
-            start += part.num_answers
-    return gathered_rows(found, batch.tokens.shape[1])
+    return gathered_rows(read_in_portions(reader, own, token_budget=token_budget), batch.tokens.shape[1])

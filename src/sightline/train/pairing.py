@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.batch import Batch
 from sightline.rewards.contract import Judged
-from sightline.train.credit import read_in_portions
+from sightline.train.credit import read_together
 
 Which = Literal["best_worst", "all"]
 
@@ -33,7 +33,7 @@ class Pairing:
         values = [one.value if bool(ok) else None for one, ok in zip(judged, scorable, strict=True)]
         pairs = list(self._pairs(batch.group.tolist(), values))
         if self.reference is not None:
-            logprobs = read_in_portions(self.reference, batch, token_budget=self.token_budget)
+            logprobs = read_together(self.reference, batch, token_budget=self.token_budget)
             batch = batch.with_columns(ref_logprobs=logprobs)
         rows = torch.as_tensor([pair[:2] for pair in pairs], dtype=torch.long).reshape(-1, 2)
         margins = torch.as_tensor([margin for _, _, margin in pairs], dtype=torch.float32)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sightline.batch import Batch
+from sightline.batch import Batch, read_in_portions
 from sightline.models.forward import Policy
 from sightline.train.engine import TrainingStopped
 
@@ -59,24 +59,29 @@ def sampler_apart(policy: Policy, draw: Callable[[Policy], Drawn]) -> tuple[floa
     return difference, tolerance
 
 
-def reference_apart(policy: Policy, batch: Batch, reference: Callable[[Batch], Tensor]) -> tuple[float, float]:
+def reference_apart(
+    policy: Policy, batch: Batch, reference: Callable[[Batch], Tensor], *, token_budget: int
+) -> tuple[float, float]:
     """Difference per token between policy and reference (in float32 the largest, in less the root mean square, since
     log-probs that were kept were read in other company), and what rounding may make of nothing."""
+    mine = read_in_portions(lambda part: policy.score(part).logprobs, batch, token_budget=token_budget)
     with torch.no_grad():
-        mine = policy.score(batch).logprobs
-        theirs = reference(batch).to(mine.device)
-    return _size(policy, (mine - theirs)[batch.mask.to(mine.device)]), FLOOR[policy.autocast]
+        theirs = reference(batch).cpu()
+    return _size(policy, (mine - theirs)[batch.mask]), FLOOR[policy.autocast]
 
 
-def picture_effect(policy: Policy, batch: Batch, blank: Batch) -> list[tuple[float, float]]:
+def picture_effect(policy: Policy, batch: Batch, blank: Batch, *, token_budget: int) -> list[tuple[float, float]]:
     """For each prompt with pictures: by how much a token's log-prob changes, up or down, when its pictures are replaced
     by the blank ones of `blank`, and how much likelier it is with them; means over the tokens of its answers."""
-    with torch.no_grad():
-        gained = policy.score(batch).logprobs - policy.score(blank).logprobs
+    with_pictures, without = (
+        read_in_portions(lambda part: policy.score(part).logprobs, read, token_budget=token_budget)
+        for read in (batch, blank)
+    )
+    gained = with_pictures - without
     found: list[tuple[float, float]] = []
     for number, prompt in enumerate(batch.prompts):
         rows = batch.group == number
-        tokens = gained[rows.to(gained.device)][batch.mask[rows].to(gained.device)]
+        tokens = gained[rows][batch.mask[rows]]
         if prompt.images and len(tokens):
             found.append((float(tokens.abs().mean()), float(tokens.mean())))
     return found
