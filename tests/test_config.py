@@ -161,7 +161,7 @@ def test_validation_files_are_evaluated_with_each_checkpoint_unless_told():
         (["objective=null"], "objective: is null; give a block of keys"),
         (["objective.beta=ten"], "objective.beta: is 'ten'; give a number"),
         (["objective.beta=0"], "objective.beta: is 0; give more than 0"),
-        (["objective.beta=.nan"], "objective.beta: is nan; give a finite number"),
+        (["objective.beta=.nan"], "objective.beta: '.nan' is no value (.nan is not finite); give a finite number"),
         (["objective.label_smoothing=0.5"], "objective.label_smoothing: is 0.5; give less than 0.5"),
         (["train.steps=2.5"], "train.steps: is 2.5; give a whole number"),
         (["train.steps=yes"], "train.steps: is true; give a number"),
@@ -228,7 +228,10 @@ def test_validation_files_are_evaluated_with_each_checkpoint_unless_told():
             ["train.evaluate_every=5"],
             "train.evaluate_every: there is nothing to evaluate on; give data.validation_files",
         ),
-        (["model.path=[a"], "model.path: '[a' is no YAML value; put it in quotes"),
+        (
+            ["model.path=[a"],
+            "model.path: '[a' is no value (expected ',' or ']', but got '<stream end>'); correct that line",
+        ),
         (["beta"], "beta: is neither a recipe nor KEY=VALUE; write it as objective.beta=0.2"),
         (
             ["optim=1", "optim.epsilon=1"],
@@ -246,13 +249,13 @@ def test_a_mistake_in_an_override_is_one_line(overrides, line):
         ("a: 1\na: 2\n", "line 2: key 'a' is given twice; remove one"),
         ("model:\n  path: x\n  path: y\n", "line 3: key 'path' is given twice; remove one"),
         ("1: x\n", "line 1: key 1 is not text; put it in quotes"),
-        ("a: [\n", "line 2: expected the node content, but found '<stream end>'"),
-        ("a:\tb: c", "line 1: found character '\\t' that cannot start any token"),
+        ("a: [\n", "line 2: expected the node content, but found '<stream end>'; correct that line"),
+        ("a:\tb: c", "line 1: found character '\\t' that cannot start any token; correct that line"),
         ("- a\n", "holds no keys; `sightline recipes show dpo_world` prints a whole recipe"),
         ("", "holds no keys; `sightline recipes show dpo_world` prints a whole recipe"),
         (
             "a: !!python/name:os.system x",
-            "line 1: could not determine a constructor for the tag 'tag:yaml.org,2002:python/name:os.system'",
+            "line 1: the tag !!python/name:os.system is not read; write the value without it",
         ),
         (BASE + "objctive: {}", "objctive: unknown key; did you mean objective?"),
         (
@@ -284,7 +287,7 @@ def test_a_mistake_names_the_file_that_made_it(folder):
 
 def test_a_file_that_is_no_text_is_refused(folder):
     (folder / "bad.yaml").write_bytes(b"\xff\xfe\x00")
-    assert mistake(paths=("bad.yaml",)).startswith("bad.yaml: is not YAML text (")
+    assert mistake(paths=("bad.yaml",)).startswith("bad.yaml: is not UTF-8 (byte 1)")
 
 
 @pytest.mark.parametrize(

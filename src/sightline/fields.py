@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from sightline import bounded
+
 Reader = Callable[[Any, str], Any]
 """From a JSON value and the path of its field to the field's value."""
 
@@ -34,29 +36,11 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 
 def parse_json(line: str, where: str) -> Any:
-    """The value of one JSON text; repeated keys and numbers that JSON does not have are refused."""
-
-    def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        row = dict(pairs)
-        names = [name for name, _ in pairs]
-        if len(row) < len(names):
-            repeated = next(name for name in row if names.count(name) > 1)
-            raise RecordError(where, f"has the key {repeated!r} twice in one object", "keep one of them")
-        return row
-
-    def no_number(name: str) -> float:
-        raise RecordError(where, f"holds {name}, which is no JSON", "write a finite number or leave it out")
-
+    """The value of one JSON text, within the bounds of every JSON that is read."""
     try:
-        return json.loads(line, object_pairs_hook=to_object, parse_constant=no_number)
-    except RecordError:
-        raise
-    except json.JSONDecodeError as error:
-        problem = f"is not JSON ({error.msg} at column {error.colno})"
-        raise RecordError(where, problem, "write one whole JSON object per line") from error
-    except (ValueError, RecursionError) as error:
-        problem = f"is JSON that cannot be read ({error})"
-        raise RecordError(where, problem, "nest it less deeply and write shorter numbers") from error
+        return bounded.parse_json(line)
+    except bounded.Unreadable as error:
+        raise RecordError(where, error.problem, error.cure) from error
 
 
 def write_json(value: Any, where: str) -> str:
@@ -64,6 +48,7 @@ def write_json(value: Any, where: str) -> str:
     try:
         line = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         line.encode()
+        bounded.check_numbers(line)
     except (TypeError, ValueError, RecursionError) as error:
         problem = f"cannot be written as JSON ({error})"
         raise RecordError(where, problem, "keep to finite numbers, strings, lists and named values") from error

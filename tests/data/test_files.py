@@ -134,7 +134,7 @@ def test_a_line_that_is_no_json_is_named_with_its_number(tmp_path: Path) -> None
     with pytest.raises(RecordError) as caught:
         list(read_groups(path))
     problem = "is not JSON (Expecting value at column 12)"
-    sentence = f"{path}:3: row: {problem}; write one whole JSON object per line"
+    sentence = f"{path}:3: row: {problem}; write one whole JSON value"
     assert str(caught.value) == sentence
     good, bad = skipped(path)
     assert good == [(1, "plain"), (4, "8")]

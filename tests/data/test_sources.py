@@ -540,7 +540,7 @@ def test_a_bad_picture_of_coco_says_what_is_wrong(
     [
         ("[]", "has no list 'images'"),
         ('{"images": [], "annotations": []}', "has no list 'categories'"),
-        ("{", "is not JSON that can be read"),
+        ("{", "is not JSON (Expecting property name"),
         ('{"images": [], "annotations": [{"id": 1}], "categories": []}', "names no picture or no category"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "is not {id, name}"),
         (
@@ -622,7 +622,7 @@ def test_a_turned_photograph_is_refused_since_its_boxes_would_lie_elsewhere(tmp_
         ("a.arrow", b"nonsense", "a.arrow: is not Arrow that can be read"),
         ("a.arrow", b"ARROW1 nonsense", "a.arrow: is not Arrow that can be read"),
         ("a.arrow", b"", "a.arrow: is not Arrow that can be read"),
-        ("a.json", b"[1, ", "a.json: is not JSON that can be read"),
+        ("a.json", b"[1, ", "a.json: is not JSON (Expecting value at column 5); write one whole JSON value"),
         ("a.json", b'["\xff"]', "a.json: is not UTF-8 (byte 3)"),
         ("a.jsonl", b'{"\xff"}\n', "a.jsonl:1: row: is not UTF-8 (byte 3)"),
         ("a.jsonl", b"\n{\n", "a.jsonl:2: row: is not JSON"),

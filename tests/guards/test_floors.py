@@ -13,6 +13,7 @@ TORCH_FREE = (
     "sightline.cli",
     "sightline.config",
     "sightline.data",
+    "sightline.bounded",
     "sightline.fields",
     "sightline.journal",
     "sightline.pictures",

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from sightline.bounded import MAX_YAML, Unreadable, cut, parse_yaml, read_text
 from sightline.config.mistakes import ConfigError, first_mistake
 from sightline.config.rl import PolicyGradient
 from sightline.config.schema import Recipe
@@ -128,33 +129,12 @@ def find_recipe(name: str | Path) -> Path:
     raise ConfigError(f"{name}: no such recipe{did_you_mean(str(name), [*beside, *shipped])}")
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key that is repeated or is not text is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node, its keys checked first."""
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in seen:
-                problem = "given twice; remove one" if isinstance(key, str) else "not text; put it in quotes"
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} is {problem}", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def read_yaml(file: Path, source: str) -> dict[str, Any]:
     """The values of a YAML file of keys, strictly read."""
     try:
-        values = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}: " if mark else ""
-        raise ConfigError(f"{source}: {place}{_one_line(error.problem or 'is not YAML')}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{source}: is not YAML text ({_one_line(str(error))}); name a recipe") from error
+        values = parse_yaml(read_text(file, limit=MAX_YAML))
+    except Unreadable as error:
+        raise ConfigError(f"{source}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: holds no keys; `sightline recipes show dpo_world` prints a whole recipe")
     return values
@@ -175,16 +155,17 @@ def override_tree(overrides: Iterable[str]) -> dict[str, Any]:
         parts = key.split(".")
         if not equals or not all(parts):
             cure = "write it as objective.beta=0.2"
-            raise ConfigError(f"{COMMAND_LINE}: {override}: is neither a recipe nor KEY=VALUE; {cure}")
+            raise ConfigError(f"{COMMAND_LINE}: {cut(override)}: is neither a recipe nor KEY=VALUE; {cure}")
         block = tree
         for part in parts[:-1]:
             block = block.setdefault(part, {})
             if not isinstance(block, dict):
                 raise ConfigError(f"{COMMAND_LINE}: {key}: an earlier flag gives {part} as a whole; keep one of them")
         try:
-            block[parts[-1]] = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{COMMAND_LINE}: {key}: {text!r} is no YAML value; put it in quotes") from error
+            block[parts[-1]] = parse_yaml(text)
+        except Unreadable as error:
+            shown = f"{cut(text)!r} is no value ({error.problem})"
+            raise ConfigError(f"{COMMAND_LINE}: {cut(key)}: {shown}; {error.cure}") from error
     return tree
 
 

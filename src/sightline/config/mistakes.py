@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from sightline.bounded import cut
 from sightline.config.schema import Recipe, branches, kinds_of, recipe_keys
 from sightline.registry import did_you_mean
 
@@ -35,18 +36,19 @@ class ConfigError(ValueError):
 
 def first_mistake(error: ValidationError, root: type[BaseModel] = Recipe) -> tuple[tuple[str, ...], str]:
     """The path of the first mistake in a `root` and its sentence; further ones are named by their paths."""
-    mistakes: dict[tuple[str, ...], str] = {}
+    mistakes: dict[tuple[str, ...], tuple[ErrorDetails, type[BaseModel]]] = {}
     found = sorted(error.errors(include_url=False), key=lambda details: details["type"] == "missing")
     for details in found:  # what is missing comes last: a misspelt key is why
         path, block = _follow(details["loc"], root)
         if details["type"].startswith("union_tag"):
             path = (*path, "kind")
-        if path not in mistakes:
-            entry = "".join(f"entry {part + 1} " for part in details["loc"] if isinstance(part, int))
-            mistakes[path] = entry + _sentence(details, path, block, root)
-    (path, sentence), *others = mistakes.items()
+        mistakes.setdefault(path, (details, block))
+    (path, (details, block)), *others = mistakes.items()
+    entry = "".join(f"entry {part + 1} " for part in details["loc"] if isinstance(part, int))
+    sentence = entry + _sentence(details, path, block, root)
+    path = tuple(cut(part) for part in path)
     if others:
-        names = ", ".join(".".join(other) for other, _ in others[:3])
+        names = ", ".join(".".join(map(cut, other)) for other, _ in others[:3])
         sentence += f" (and {len(others)} more: {names}{', ...' if len(others) > 3 else ''})"
     return path, sentence
 
@@ -95,7 +97,7 @@ def _out_of_bounds(kind: str, value: Any, context: dict[str, Any]) -> str:
     if kind == "too_long":
         return f"has {context['actual_length']} entries; give {context['max_length']}"
     if kind == "string_pattern_mismatch":
-        return f"is {value!r}; use letters, digits, dots, dashes and underscores, a letter or digit first"
+        return f"is {_shown(value)}; use letters, digits, dots, dashes and underscores, a letter or digit first"
     return f"is {_shown(value)}; give {_WANTED.get(kind.partition('_')[0], 'another value')}"
 
 

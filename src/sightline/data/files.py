@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from sightline.bounded import lines_of, too_long
 from sightline.data.parquet import Row, num_parquet_rows, parquet_rows, write_parquet
 from sightline.records import Group, RecordError
 
@@ -82,7 +83,7 @@ def count_rows(path: str | Path) -> int:
     if path.suffix != ".jsonl":
         return num_parquet_rows(path)
     with path.open("rb") as file:
-        return sum(1 for line in file if line.strip())
+        return sum(1 for _, line in lines_of(file) if line is None or line.strip())
 
 
 def write_groups(path: str | Path, groups: Iterable[Group]) -> int:
@@ -173,14 +174,17 @@ def _check_file(path: Path) -> None:
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
-        for line, raw in enumerate(file, start=1):
-            if line == 1:
+        for line, raw in lines_of(file):
+            if line == 1 and raw is not None:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put before UTF-8
-            if raw.strip():
+            if raw is None or raw.strip():
                 yield line, lambda raw=raw: _group_of_line(raw)
 
 
-def _group_of_line(raw: bytes) -> Group:
+def _group_of_line(raw: bytes | None) -> Group:
+    if raw is None:
+        error = too_long()
+        raise RecordError("row", error.problem, error.cure)
     try:
         return Group.from_json(raw.decode().rstrip("\r\n"))
     except UnicodeDecodeError as error:

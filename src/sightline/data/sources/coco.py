@@ -5,7 +5,6 @@ skipped and counted, and a category of which a picture shows nothing but crowds 
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,9 +24,9 @@ from sightline.data.sources.parts import (
     true_object,
     value_of,
 )
-from sightline.data.sources.tables import check_file, read_text
+from sightline.data.sources.tables import check_file, read_json
 from sightline.data.sources.wordings import DETECT
-from sightline.fields import RecordError, expect, number
+from sightline.fields import expect, number
 from sightline.records import Prompt
 from sightline.registry import did_you_mean
 
@@ -227,19 +226,8 @@ def _annotations(path: Path) -> Annotations:
 def _load(path: Path) -> dict[str, list[Any]]:
     expect(path.suffix == ".json", str(path), "is not a .json file", "name an instances_*.json of COCO's form")
     check_file(path)
-    try:
-        data = json.loads(read_text(path), object_hook=_without_outline)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, RecordError):
-            raise
-        raise RecordError(str(path), f"is not JSON that can be read ({error})", "fetch the file again") from error
+    data = read_json(path, without=("segmentation",))  # polygons are most of the file and of no use here
     for key in ("images", "annotations", "categories"):
         good = isinstance(data, dict) and isinstance(data.get(key), list)
         expect(good, str(path), f"has no list {key!r}", "name an instances_*.json of COCO's form")
     return data
-
-
-def _without_outline(item: dict[str, Any]) -> dict[str, Any]:
-    """The object without its polygons, which are most of the file and of no use here."""
-    item.pop("segmentation", None)
-    return item

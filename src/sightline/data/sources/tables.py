@@ -4,8 +4,7 @@ Owns what others' files look like as files; knows no column. All but a JSON list
 """
 
 import difflib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 
+from sightline import bounded
+from sightline.bounded import lines_of, too_long
 from sightline.data.sources.contract import Found, Outcome
 from sightline.fields import RecordError, expect, parse_json
 
@@ -49,12 +50,19 @@ def check_file(path: Path) -> None:
     expect(not pointer, str(path), "is a Git LFS pointer and not the data", "fetch the data (git lfs pull)")
 
 
-def read_text(path: Path) -> str:
-    """A whole file of UTF-8."""
+def read_json(path: Path, *, without: Collection[str] = ()) -> Any:
+    """The value of a whole file of JSON."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RecordError(str(path), f"is not UTF-8 (byte {error.start + 1})", "save the file as UTF-8") from error
+        return bounded.parse_json(_text_of(path), whole_file=True, without=without)
+    except bounded.Unreadable as error:
+        raise RecordError(str(path), error.problem, error.cure) from error
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return bounded.read_text(path, limit=bounded.WHOLE_FILE * bounded.MAX_JSON)
+    except bounded.Unreadable as error:
+        raise RecordError(str(path), error.problem, error.cure) from error
 
 
 def _read(read: Callable[[], Any], convert: Callable[[Row, int], Outcome], number: int) -> Outcome:
@@ -93,7 +101,7 @@ def _saved_files(folder: Path) -> list[Path]:
 
 
 def _json_file(path: Path, key: str) -> list[Any]:
-    value = parse_json(read_text(path), str(path))
+    value = read_json(path)
     found = value.get(key) if isinstance(value, dict) else None
     good = isinstance(found, list)
     expect(good, str(path), f"has no list {key!r}", "save the data set again")
@@ -105,12 +113,15 @@ Read = tuple[int, Callable[[], Any]]
 
 def _json_lines(path: Path, columns: tuple[str, ...]) -> Iterator[Read]:
     with path.open("rb") as file:
-        for line, raw in enumerate(file, start=1):
-            if raw.strip():
+        for line, raw in lines_of(file):
+            if raw is None or raw.strip():
                 yield line, partial(_json_line, raw)
 
 
-def _json_line(raw: bytes) -> Any:
+def _json_line(raw: bytes | None) -> Any:
+    if raw is None:
+        error = too_long()
+        raise RecordError("row", error.problem, error.cure)
     try:
         return parse_json(raw.decode("utf-8-sig").strip(), "row")
     except UnicodeDecodeError as error:
@@ -119,16 +130,12 @@ def _json_line(raw: bytes) -> Any:
 
 def _json_list(path: Path, columns: tuple[str, ...]) -> Iterator[Read]:
     """A list of rows; a file that does not begin as one is taken for lines, as some are named."""
-    content = read_text(path)
-    if not content.lstrip().startswith("["):
+    with path.open("rb") as file:
+        begins = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not begins.startswith(b"["):
         yield from _json_lines(path, columns)
         return
-    try:
-        rows = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        problem = f"is not JSON that can be read ({error})"
-        raise RecordError(str(path), problem, "write a list of objects, or one object a line") from error
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(read_json(path), start=1):
         yield number, partial(_same, row)
 
 
