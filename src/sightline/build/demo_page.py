@@ -141,7 +141,7 @@ def _card(described: Mapping[str, Judged], rows: Sequence[str], index: int) -> C
     text = next(part for part in prompt.messages[0].content if isinstance(part, str))
     assert image.data is not None
     return Card(
-        picture_png=image.data,
+        picture=image.data,
         width=facts["width"],
         height=facts["height"],
         boxes=tuple((item["label"], tuple(item["box"])) for item in facts["objects"]),

@@ -56,7 +56,7 @@ def axis(low: float, high: float, *, start: float, end: float, num_ticks: int = 
         low, high = middle - narrow / 2, middle + narrow / 2
     if high <= low:
         margin = abs(low) * 0.1 or 1.0
-        low, high = low - margin, high + margin
+        low, high = (low - margin, high + margin) if low or whole else (0.0, 1.0)
     raw = (high - low) / num_ticks
     scale = 10.0 ** math.floor(math.log10(raw))
     step = next(scale * factor for factor in (1, 2, 2.5, 5, 10) if scale * factor >= raw * 0.8)
