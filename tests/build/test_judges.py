@@ -1,8 +1,10 @@
 """Groups judged over a real server by an oracle that knows the truth: signals, counts, stops, nothing asked twice."""
 
 import io
+import itertools
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +21,7 @@ from sightline.config.judge import JudgeRecipe
 from sightline.data.files import read_groups, write_groups
 from sightline.data.images import ImageStore
 from sightline.journal import RunFailed
+from sightline.progress import shown
 from sightline.records import Group, Image, Message, Pair, RecordError, Reward
 from sightline.rewards.kept_answers import FILE
 from sightline.serving.contract import Answer, ChatRequest, Failure
@@ -312,15 +315,14 @@ def test_parquet_is_judged_like_jsonl(source: Path, url: str):
     assert found.agreement["rules"].estimate == 1.0
 
 
-def test_how_far_it_is_is_told_on_the_way(source: Path, url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sightline.build.judges.SECONDS_BETWEEN_LINES", -1.0)
+def test_how_far_it_is_is_told_on_the_way(source: Path, url: str):
     said: list[str] = []
+    told, clock = io.StringIO(), itertools.count(0, 10)
     given = recipe(source.parent, url)
-    judge_groups(source=source, judge=given, out=source.with_name("out.jsonl"), say=said.append)
-    assert said[0].startswith("judged 0 of 6 groups, ")
-    assert said[-1].startswith("judged 3 of 6 groups, ")
-    assert said[-1].endswith(" s left")
-    said.clear()
+    with shown(to=told, clock=lambda: next(clock), beat=0):
+        judge_groups(source=source, judge=given, out=source.with_name("out.jsonl"), say=said.append)
+    assert re.search(r"^judging, group 0 of 6, 2 replies; \d+:\d\d so far$", told.getvalue(), re.M)
+    assert re.search(r"^judging, group 3 of 6, \d+ replies; \d+:\d\d so far, \d+:\d\d left$", told.getvalue(), re.M)
     judge_groups(source=source, judge=given, out=source.with_name("out.jsonl"), say=said.append)
     assert "replies; what they answer is not asked again" in said[0]
 

@@ -157,3 +157,29 @@ def test_three_bad_steps_end_the_run_with_a_sentence_and_keep_their_batches(worl
         run(recipe)
     assert Journal.open(tmp_path / "run").read_status()["state"] == "failed"
     assert len(list((tmp_path / "run" / "bad-steps").glob("*.safetensors"))) == 3
+
+
+def test_a_second_ctrl_c_names_the_last_checkpoint(world: Path, tmp_path: Path):
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        build.train(tiny_recipe(world, tmp_path / "cut"), say=said.append, show=at_step(6, twice), go_on="do this")
+    wanted = "stopped; the last checkpoint is that of step 4, and updates after it are made again. Go on with: do this"
+    assert said[-1] == wanted
+    status = Journal.open(tmp_path / "cut").read_status()
+    assert (status["state"], status["step"]) == ("interrupted", 4)
+
+
+def test_a_run_that_is_stopped_before_its_loop_says_that_nothing_is_saved(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sightline.build.runs.load_for_training", lambda recipe: signal.raise_signal(signal.SIGTERM))
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        build.train(tiny_recipe(world, tmp_path / "cut"), say=said.append)
+    again = f"sightline resume {tmp_path / 'cut'}"
+    assert said[-1] == f"stopped before the first checkpoint; nothing is saved yet. Go on with: {again}"
+    assert Journal.open(tmp_path / "cut").read_status()["state"] == "interrupted"

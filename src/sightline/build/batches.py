@@ -7,7 +7,6 @@ from torch import Tensor
 
 from sightline.batch import Batch, read_in_portions
 from sightline.build.loading import Row
-from sightline.build.progress import Say
 from sightline.build.rl import CREDIT_OPTIONS, learns_from_rewards
 from sightline.config import Recipe
 from sightline.config.schema import Ranking
@@ -15,6 +14,7 @@ from sightline.models.forward import Policy
 from sightline.models.load import Loaded
 from sightline.models.reference import KeptLogprobs, Reference, adapter_off, frozen_copy
 from sightline.objectives.objective import Objective
+from sightline.progress import Say, phase
 from sightline.registry import find
 from sightline.train.distributed import gathered, own_share
 from sightline.train.feeds import comparison_batch, group_batch, with_reference
@@ -81,10 +81,18 @@ def make_reference(
         return _in_portions(policy, frozen_copy(policy, loaded), token_budget)
     assert recipe.reference.cache is not None
     kept = KeptLogprobs(Path(recipe.reference.cache), policy, loaded)
-    num_new = sum(gathered([sum(kept.keep(batches(some, recipe, None), token_budget=token_budget) for some in groups)]))
+    num_new = sum(gathered([sum(kept.keep(_counted(some, recipe), token_budget=token_budget) for some in groups)]))
     kept.look()  # at what other processes wrote
     say(f"reference: log-probs of {num_new} answers computed, the others were kept in {recipe.reference.cache}")
     return kept
+
+
+def _counted(groups: Sequence[Row], recipe: Recipe) -> Iterator[Batch]:
+    """The batches of the groups, with how far the reference is."""
+    with phase("reference", len(groups)) as scored:
+        for batch in batches(groups, recipe, None):
+            yield batch
+            scored.reach(min(len(groups), scored.done + recipe.train.groups_per_step))
 
 
 def _in_portions(policy: Policy, reference: Reference, token_budget: int) -> Reference:

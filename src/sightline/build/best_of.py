@@ -21,6 +21,7 @@ from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.sampler import SamplingParams, sample
+from sightline.progress import each, phase
 from sightline.records import Completion, Group, Prompt
 from sightline.registry import find
 from sightline.rewards.contract import Score
@@ -84,14 +85,16 @@ def rated_answers(
     policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
     params = SamplingParams(temperature=best_of.temperature, max_tokens=max_tokens, seed=best_of.seed)
     groups = []
-    for start in range(0, len(prompts), batch_size):
+    starts = range(0, len(prompts), batch_size)
+    for start in each(starts, f"best of {best_of.num}, {batch_size} prompts at a time", len(starts)):
         part = prompts[start : start + batch_size]
         tokens = [inputs.prompt(prompt) for prompt in part]
         drawn = sample(policy, tokens, num=best_of.num, params=params, end_of_turn=inputs.end_of_turn)
         for prompt, answers in zip(part, drawn, strict=True):
             texts = dict.fromkeys(inputs.text(answer.token_ids) for answer in answers)
             groups.append(Group(prompt=prompt, completions=tuple(Completion(text=text) for text in texts)))
-    said = scored(groups, best_of.scorer, {group.prompt.id: inputs for group in groups})
+    with phase("rating answers"):
+        said = scored(groups, best_of.scorer, {group.prompt.id: inputs for group in groups})
     return [_ranked(group, scores) for group, scores in zip(groups, said, strict=True)]
 
 

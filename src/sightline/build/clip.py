@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sightline.build.clip_card import measure_clip, write_clip_card
-from sightline.build.course import Course, Say, scene_pixels
+from sightline.build.course import Course, scene_pixels
 from sightline.models.contrast import embed_pictures, embed_texts
 from sightline.models.tiny import load_tiny
 from sightline.models.tiny_clip import (
@@ -29,6 +29,7 @@ from sightline.models.tiny_clip import (
     save_clip,
     take_tower,
 )
+from sightline.progress import Say
 from sightline.world.captions import CHANGES, Labels, caption
 from sightline.world.scenes import Scene
 from sightline.world.stages import CLIP_FIRST_INDEX, CLIP_STAGE, STAGES

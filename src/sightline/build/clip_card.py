@@ -14,10 +14,10 @@ from PIL import Image as Pillow
 from scipy.stats import rankdata
 
 from sightline.build.commands import sample_groups
-from sightline.build.course import Say
 from sightline.evaluation.statistics import Interval, interval_of_mean, resampled_totals
 from sightline.models.contrast import ContrastiveScorer, Picture, load_contrastive
 from sightline.models.load import load_model
+from sightline.progress import Say
 from sightline.world.annotators import quality
 from sightline.world.captions import Change, Labels, crowded, hallucinated, missing, repeated, swapped
 from sightline.world.prompts import as_prompt
@@ -88,7 +88,7 @@ def measure_clip(folder: Path, *, base: Path, scenes: int, say: Say) -> tuple[Ab
     shown = [make_question("describe", "test", i).scene for i in range(scenes)]
     found = {"retrieval": _mean(retrieved(scorer, shown))}
     found |= {name: _mean(told_apart(scorer, shown, change)) for name, change in TOLD_APART.items()}
-    judged = judge_answers(scorer, base, scenes, say=say)
+    judged = judge_answers(scorer, base, scenes)
     found["better"] = _mean(better_first(judged))
     found["quality"] = rank_correlation(judged.similarity, judged.quality, judged.scene, seed=0)
     found["length"] = rank_correlation(judged.similarity, judged.words, judged.scene, seed=0)
@@ -128,13 +128,11 @@ def told_apart(scorer: ContrastiveScorer, shown: Sequence[Scene], change: Change
     return (np.asarray(exact) > np.asarray(other)).astype(np.float64)
 
 
-def judge_answers(scorer: ContrastiveScorer, base: Path, scenes: int, *, say: Say) -> Judged:
+def judge_answers(scorer: ContrastiveScorer, base: Path, scenes: int) -> Judged:
     """Similarity, quality and length of what the base answers when it is asked to describe test scenes."""
     questions = [make_question("describe", "test", i) for i in range(scenes)]
     prompts = [as_prompt(question) for question in questions]
-    groups = sample_groups(
-        load_model(str(base)), prompts, num=NUM_ANSWERS, max_tokens=64, seed=0, batch_size=64, say=say
-    )
+    groups = sample_groups(load_model(str(base)), prompts, num=NUM_ANSWERS, max_tokens=64, seed=0, batch_size=64)
     rows = [(i, answer.text) for i, group in enumerate(groups) for answer in group.completions]
     texts = [text for _, text in rows]
     return Judged(

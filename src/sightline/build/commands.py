@@ -9,17 +9,18 @@ import torch
 
 from sightline.build.best_of import BestOf, Rated, rated_answers
 from sightline.build.loading import inputs_of, load_start, load_trained, make_inputs
-from sightline.build.runs import Say, measure
+from sightline.build.runs import measure
 from sightline.config.rl import RewardEntry
 from sightline.data.check import CheckReport, check
 from sightline.data.files import write_groups
 from sightline.data.images import ImageStore
-from sightline.evaluation.run import judge_answers, judge_task
+from sightline.evaluation.run import Judged, judge_answers, judge_task
 from sightline.evaluation.statistics import Interval, ratio
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded, load_model, save_merged
 from sightline.models.sampler import SamplingParams, sample
+from sightline.progress import Say, announced, phase, say
 from sightline.records import Completion, Group, Image, Message, Prompt, RecordError
 from sightline.world.annotators import annotate
 from sightline.world.prompts import exact_group, picture_png, task_prompts
@@ -100,11 +101,15 @@ def evaluate(
         else:
             rated = rated_answers(loaded, inputs, prompts, best_of, max_tokens=asked.max_tokens, batch_size=batch_size)
             judged = judge_answers(asked, prompts, [answers[0].text for answers in rated])
-        counted = {name: r for name, r in judged.ratios().items() if r.denominator.sum() > 0}
-        found[task] = {name: ratio(value, seed=0) for name, value in counted.items()}
-        if task == "detect":
-            found[task]["map"] = judged.mean_average_precision()
+        with phase(f"{task}, intervals"):
+            found[task] = _intervals(judged)
     return found
+
+
+def _intervals(judged: Judged) -> dict[str, Interval]:
+    counted = {name: r for name, r in judged.ratios().items() if r.denominator.sum() > 0}
+    found = {name: ratio(value, seed=0) for name, value in counted.items()}
+    return found | ({"map": judged.mean_average_precision()} if judged.task == "detect" else {})
 
 
 def export(*, run: Path, out: Path, keep_adapter: bool = False) -> Path:
@@ -114,7 +119,8 @@ def export(*, run: Path, out: Path, keep_adapter: bool = False) -> Path:
     loaded, recipe = load_trained(str(run))
     if recipe is None:
         raise ValueError(f"{run} is a model, not a run; name the folder that sightline train printed")
-    save_merged(loaded, out, keep_adapter=keep_adapter)
+    with announced(f"writing {out}"):
+        save_merged(loaded, out, keep_adapter=keep_adapter)
     return out
 
 
@@ -134,7 +140,8 @@ def check_data(
 
     if model is None:
         return check(files, store_for=store_for, show=show)
-    loaded = load_model(resolve(model))
+    with announced(f"loading {model}"):
+        loaded = load_model(resolve(model))
     inputs = make_inputs(loaded, root=root or files[0].parent, max_pixels=max_image_pixels, max_bytes=max_image_bytes)
     return check(
         files,
@@ -175,14 +182,14 @@ def world_draw(*, split: str, num: int, out: Path, seed: int = 0, first: int = 0
 
 
 def world_groups(
-    *, task: str, split: str, num: int, out: Path, annotator: str | None = None, seed: int = 0, say: Say = print
+    *, task: str, split: str, num: int, out: Path, annotator: str | None = None, seed: int = 0, say: Say = say
 ) -> Path:
     """Groups about scenes: exact answers without an annotator; the base's answers with preferences with one."""
     questions = [make_question(task, split, index, seed=seed) for index in range(num)]
     groups = [exact_group(question) for question in questions]
     if annotator is not None:
         base, _ = load_trained("world:base")
-        sampled = sample_groups(base, [group.prompt for group in groups], num=8, max_tokens=128, seed=seed, say=say)
+        sampled = sample_groups(base, [group.prompt for group in groups], num=8, max_tokens=128, seed=seed)
         judged = [annotate(group, annotator, seed=seed) for group in sampled]
         groups = [group for group in judged if group.signals]
         say(f"{len(groups)} of {num} groups hold a preference; in the others all answers were alike")
@@ -207,20 +214,20 @@ def sample_groups(
     seed: int,
     temperature: float = 1.0,
     batch_size: int = 32,
-    say: Say = lambda line: None,
 ) -> list[Group]:
     """`num` sampled answers for each prompt, equal ones kept once, as groups."""
     policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
     inputs = make_inputs(loaded)
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     groups: list[Group] = []
-    for start in range(0, len(prompts), batch_size):
-        part = prompts[start : start + batch_size]
-        tokens = [inputs.prompt(prompt) for prompt in part]
-        found = sample(policy, tokens, num=num, params=params, end_of_turn=inputs.end_of_turn)
-        for prompt, answers in zip(part, found, strict=True):
-            groups.append(Group(prompt=prompt, completions=_completions(inputs, answers, params)))
-        say(f"sampled {len(groups)} of {len(prompts)} prompts")
+    with phase("sampling answers to prompt", len(prompts)) as sampled:
+        for start in range(0, len(prompts), batch_size):
+            part = prompts[start : start + batch_size]
+            tokens = [inputs.prompt(prompt) for prompt in part]
+            found = sample(policy, tokens, num=num, params=params, end_of_turn=inputs.end_of_turn)
+            for prompt, answers in zip(part, found, strict=True):
+                groups.append(Group(prompt=prompt, completions=_completions(inputs, answers, params)))
+            sampled.reach(len(groups))
     return groups
 
 

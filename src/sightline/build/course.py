@@ -4,17 +4,17 @@ Shared by the vision-language model (upbringing.py) and the contrastive one (cli
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sightline.progress import Say, phase
 from sightline.world.scenes import Scene, draw, make_scene
 from sightline.world.stages import Stage
 
-Say = Callable[[str], None]
 LOG_EVERY = 25
 
 
@@ -34,12 +34,12 @@ class Course:
     def scenes(self) -> Iterator[list[Scene]]:
         """The scenes of each update."""
         per_step = self.stage.scenes_per_step
-        for step in range(self.num_steps):
-            first = self.first_index + step * per_step
-            yield [
-                make_scene("train", i, seed=self.seed, plate=("card", "sign")[i % 2] if self.stage.plates else "any")
-                for i in range(first, first + per_step)
-            ]
+        with phase(f"{self.stage.name}, step", self.num_steps, numbered=True) as steps:
+            for step in range(self.num_steps):
+                first = self.first_index + step * per_step
+                plate = lambda i: ("card", "sign")[i % 2] if self.stage.plates else "any"  # noqa: E731
+                yield [make_scene("train", i, seed=self.seed, plate=plate(i)) for i in range(first, first + per_step)]
+                steps.advance()
 
     def rate(self, step: int) -> float:
         """Linear warm-up over at most 100 steps times a cosine from the peak to a fiftieth of it."""

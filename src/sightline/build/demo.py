@@ -8,9 +8,10 @@ the ceiling (the model before it was badly taught).
 import json
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -22,7 +23,6 @@ from sightline.build.demo_boxes import BoxSettings, box_line, box_summary, secon
 from sightline.build.demo_page import write_page
 from sightline.build.labels import balanced, wrong_shares
 from sightline.build.loading import load_trained, make_inputs
-from sightline.build.progress import shown
 from sightline.build.runs import train
 from sightline.config import make_recipe
 from sightline.data.files import write_groups
@@ -37,6 +37,7 @@ from sightline.evaluation.statistics import (
 )
 from sightline.journal import atomic_write
 from sightline.models.forward import Policy
+from sightline.progress import phase, shown
 from sightline.records import Group
 from sightline.train.feeds import imitated
 from sightline.world.annotators import annotate
@@ -86,21 +87,30 @@ QUICK = Settings(
 
 def demo(*, out: Path, seed: int = 0, scenes: int = 2000, quick: bool = False, console: Console | None = None) -> Path:
     """Run the whole demo into `out`; returns the report's path."""
-    console = console or Console()
+    with shown() as progress:
+        return _demo(out=out, seed=seed, scenes=scenes, quick=quick, console=console or progress.console)
+
+
+def _demo(*, out: Path, seed: int, scenes: int, quick: bool, console: Console) -> Path:
     began, cpu_began = time.monotonic(), _cpu_seconds()
     settings = replace(QUICK, test_scenes=min(scenes, 200)) if quick else Settings(test_scenes=scenes)
     out.mkdir(parents=True, exist_ok=True)
     _heading(console, 1, "A small vision-language model, able and badly taught")
-    _show_failings(console, seed)
+    with phase("a first look"):
+        _show_failings(console, seed)
     _heading(console, 2, "Its own answers, compared by a simulated person (one comparison in ten is wrong)")
     pairs = collect_pairs(settings, seed=seed, out=out, console=console)
     _heading(console, 3, "DPO on the pairs, and SFT on the chosen answers at equal compute")
-    runs = train_both(settings, pairs, seed=seed, out=out, console=console)
+    again = f"sightline demo --out {quote(str(out))} --seed {seed}"
+    again += " --quick" if quick else f" --scenes {scenes}"
+    runs = train_both(settings, pairs, seed=seed, out=out, go_on=again)
     _heading(console, 4, f"All four models describe the same {settings.test_scenes} test scenes")
     judged = judge_all(settings, {"base": "world:base", **runs, "ceiling": "world:ceiling"}, console=console)
-    results = compare(judged, seed=seed)
+    with phase("comparing"):
+        results = compare(judged, seed=seed)
     _heading(console, 5, "Second act: boxes, learned from a rule that looks at them")
-    played = second_act(settings.boxes, aligned=runs["dpo"], seed=seed, out=out / "boxes", console=console)
+    boxes = out / "boxes"
+    played = second_act(settings.boxes, aligned=runs["dpo"], seed=seed, out=boxes, console=console, go_on=again)
     summary = _summary(
         results,
         seed=seed,
@@ -132,16 +142,7 @@ def collect_pairs(settings: Settings, *, seed: int, out: Path, console: Console)
     """Sampled descriptions of training scenes with one pair each, written as a data file."""
     base, _ = load_trained("world:base")
     prompts = task_prompts("describe", "train", settings.train_scenes, seed=seed)
-    with console.status("sampling") as status:
-        groups = sample_groups(
-            base,
-            prompts,
-            num=settings.answers_per_scene,
-            max_tokens=64,
-            seed=seed,
-            batch_size=64,
-            say=status.update,
-        )
+    groups = sample_groups(base, prompts, num=settings.answers_per_scene, max_tokens=64, seed=seed, batch_size=64)
     kept = [pair for group in groups if (pair := balanced(annotate(group, "person", seed=seed))) is not None]
     path = out / "pairs.jsonl"
     write_groups(path, kept)
@@ -165,13 +166,13 @@ def _errors(wrong: Mapping[str, float]) -> str:
     return f"{wrong['all']:.0%} of them are wrong ({', '.join(kinds)})"
 
 
-def train_both(settings: Settings, pairs: Path, *, seed: int, out: Path, console: Console) -> dict[str, str]:
+def train_both(settings: Settings, pairs: Path, *, seed: int, out: Path, go_on: str) -> dict[str, str]:
     """Run folders of SFT and DPO at equal compute: a DPO pass costs a reference and two answers, SFT gets more."""
     folders = {}
     for row in ("dpo", "sft"):
-        with shown(console, row.upper()) as show:
+        with phase(row.upper()):
             recipe = make_recipe(_recipe(settings, row, pairs, seed=seed, out=out))
-            folders[row] = str(train(recipe, say=lambda line: console.print(line, highlight=False), show=show))
+            folders[row] = str(train(recipe, go_on=go_on))
     return {"sft": folders["sft"], "dpo": folders["dpo"]}
 
 
@@ -233,11 +234,9 @@ def judge_all(settings: Settings, targets: Mapping[str, str], *, console: Consol
         loaded, _ = load_trained(target)
         policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
         inputs = make_inputs(loaded)
-        with console.status(f"{row} answers") as status:
+        with phase(f"{row} answers"):
             for task, asked in prompts.items():
-                found[task][row] = judge_task(
-                    policy, inputs, find_task(task), asked, progress=_said(status.update, row, task)
-                )
+                found[task][row] = judge_task(policy, inputs, find_task(task), asked)
         scores = found["describe"][row].ratios()
         rates = {name: float(r.numerator.sum() / r.denominator.sum()) for name, r in scores.items()}
         console.print(
@@ -246,10 +245,6 @@ def judge_all(settings: Settings, targets: Mapping[str, str], *, console: Consol
             highlight=False,
         )
     return found
-
-
-def _said(update: Callable[[str], None], row: str, task: str) -> Callable[[int], None]:
-    return lambda done: update(f"{row}: {task}")
 
 
 def compare(judged: Mapping[str, Mapping[str, Judged]], *, seed: int) -> dict[str, dict[str, dict[str, Any]]]:

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from sightline.build.commands import export
 from sightline.build.loading import load_trained, make_inputs
-from sightline.build.progress import shown
 from sightline.build.runs import train
 from sightline.config import make_recipe
 from sightline.data.files import write_groups
@@ -26,6 +25,7 @@ from sightline.evaluation.run import Judged, judge_task
 from sightline.evaluation.statistics import Interval, absolute_change, ratio
 from sightline.journal import Journal
 from sightline.models.forward import Policy
+from sightline.progress import phase
 from sightline.records import Group
 from sightline.world.prompts import exact_group, task_prompts
 from sightline.world.tasks import find_task, make_question
@@ -82,7 +82,7 @@ class Played:
         return interval_of_draws((self.map_draws[row] - start) / (ceiling - start))
 
 
-def second_act(settings: BoxSettings, *, aligned: str, seed: int, out: Path, console: Console) -> Played:
+def second_act(settings: BoxSettings, *, aligned: str, seed: int, out: Path, console: Console, go_on: str) -> Played:
     """Train from the run `aligned` on, and judge start, SFT, GRPO and ceiling on the same scenes."""
     start = out / "aligned"
     if not start.exists():
@@ -90,19 +90,20 @@ def second_act(settings: BoxSettings, *, aligned: str, seed: int, out: Path, con
     files = write_prompts(settings, seed=seed, out=out)
     runs: dict[str, Path] = {}
     for row in ("grpo", "sft_boxes"):
-        with shown(console, "GRPO" if row == "grpo" else "SFT on true boxes") as show:
+        with phase("GRPO" if row == "grpo" else "SFT on true boxes"):
             recipe = make_recipe(_recipe(settings, row, start, files[row], seed=seed, out=out))
-            runs[row] = train(recipe, say=lambda line: console.print(line, highlight=False), show=show)
+            runs[row] = train(recipe, go_on=go_on)
     targets = {"start": str(start), **{row: str(folder) for row, folder in runs.items()}, "ceiling": "world:ceiling"}
     judged = _judge(settings, {row: targets[row] for row in ROWS}, console)
     answers = {row: found.answers for row, found in judged["detect"].items()}
     true = judged["detect"]["start"].true_boxes
-    return Played(
-        judged=judged,
-        runs=runs,
-        map_draws={row: average_precision_draws(answers[row], true) for row in ROWS},
-        gain=box_gain(answers["start"], answers["grpo"], true),
-    )
+    with phase("comparing boxes"):
+        return Played(
+            judged=judged,
+            runs=runs,
+            map_draws={row: average_precision_draws(answers[row], true) for row in ROWS},
+            gain=box_gain(answers["start"], answers["grpo"], true),
+        )
 
 
 def write_prompts(settings: BoxSettings, *, seed: int, out: Path) -> dict[str, list[str]]:
@@ -176,10 +177,10 @@ def _judge(settings: BoxSettings, targets: Mapping[str, str], console: Console) 
     for row, target in targets.items():
         loaded, _ = load_trained(target)
         policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
-        with console.status(f"{row} answers"):
+        with phase(f"{row} answers"):
             for task, asked in prompts.items():
                 found[task][row] = judge_task(policy, make_inputs(loaded), find_task(task), asked)
-        precision = found["detect"][row].mean_average_precision()
+            precision = found["detect"][row].mean_average_precision()
         console.print(f"  {row:>9}: mAP {precision.estimate:.1%}", highlight=False)
     return found
 

@@ -27,6 +27,7 @@ from sightline.models.forward import Policy
 from sightline.models.load import Loaded
 from sightline.models.outline import sizes_of
 from sightline.models.reference import KeptLogprobs, Reference
+from sightline.progress import phase
 from sightline.records import Completion
 from sightline.reports.doctor_page import Line, Shown, write_doctor_page
 from sightline.rewards.boxes import Space
@@ -77,7 +78,8 @@ def doctor(*, recipe: Recipe, page: Path, tell: Tell = lambda line: None) -> lis
     for line in row_lines(recipe, loaded, seen):
         case.say(line)
     if seen.rows:
-        _look_at_model(case)
+        with phase("looking at the model and a trial of one step"):
+            _look_at_model(case)
     write_doctor_page(page, name=recipe.name, lines=case.lines, shown=case.pictures, recipe=resolved_yaml(recipe))
     return case.lines
 

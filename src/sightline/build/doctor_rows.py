@@ -13,6 +13,7 @@ from sightline.data.check import Lengths
 from sightline.data.files import BadRow, bad_row, read_groups
 from sightline.models.load import Loaded
 from sightline.models.outline import sizes_of
+from sightline.progress import each
 from sightline.records import RecordError
 from sightline.reports.doctor_page import Line
 
@@ -44,14 +45,15 @@ def look_at_rows(recipe: Recipe, loaded: Loaded, *, seconds: float = SECONDS) ->
     found: list[tuple[Path, int, Row]] = []
     for file in map(Path, recipe.data.files):
         inputs = inputs_of(recipe, loaded, file)
-        for line, group in read_groups(file, on_bad="skip", on_skip=seen.bad.append):
+        rows = read_groups(file, on_bad="skip", on_skip=seen.bad.append)
+        for line, group in each(rows, f"reading {file}, row"):
             found.append((file, line, (group, inputs)))
             if line >= MOST_ROWS:
                 break
     seen.num_rows = len(found) + len(seen.bad)
     opened: set[str] = set()
     began = time.monotonic()
-    for file, line, (group, inputs) in _by_turns(found, recipe.seed):
+    for file, line, (group, inputs) in each(_by_turns(found, recipe.seed), "looking at rows", len(found)):
         if time.monotonic() - began > seconds:
             break
         try:

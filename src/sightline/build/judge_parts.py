@@ -26,6 +26,7 @@ from sightline.models.chat import Chat, Chatted, chat
 from sightline.models.forward import Policy
 from sightline.models.load import fingerprint, load_model
 from sightline.models.sampler import SamplingParams
+from sightline.progress import announced
 from sightline.records import Image, Message, Prompt
 from sightline.registry import did_you_mean
 from sightline.rewards.ask import Answer, Question, Reply
@@ -152,7 +153,8 @@ def cost(judge: EndpointJudge | ModelJudge, prompt_tokens: int, completion_token
 def _local(judge: ModelJudge, stop: Callable[[], bool]) -> Answerer:
     run = None
     if recipe_of(judge.path) is None:
-        loaded = load_model(resolve(judge.path), dtype=judge.dtype)
+        with announced(f"loading {judge.path}"):
+            loaded = load_model(resolve(judge.path), dtype=judge.dtype)
     else:
         loaded, run = load_trained(judge.path)
     inputs = make_inputs(loaded) if run is None else inputs_of(run, loaded)

@@ -4,37 +4,35 @@ Owns the order of work: some groups at a time, their rounds together, replies ke
 when its last group is judged. A judge that says nothing that can be read is given up early, with the reason.
 """
 
-import signal
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 
 from sightline.build.judge_parts import Answerer, cost, embedded, make_protocol, open_answerer
 from sightline.build.judge_summary import JudgeSummary, Tally
-from sightline.build.progress import Say
 from sightline.config.judge import JudgeRecipe, PairwiseProtocol
 from sightline.data.files import read_groups, write_groups
 from sightline.data.images import ImageStore
 from sightline.journal import RunFailed
+from sightline.progress import Phase, Say, phase, say
 from sightline.records import Group, Prompt, RecordError
 from sightline.rewards.ask import asking
 from sightline.rewards.contract import Score
 from sightline.rewards.judges.contract import JudgeProtocol, Subject
 from sightline.rewards.judges.rounds import Counts, judge_all
 from sightline.rewards.kept_answers import KeptAnswers
+from sightline.stopping import asked_to_stop
 from sightline.train.distributed import rank_and_size
 
 GROUPS_AT_ONCE = 128
 ENOUGH_QUESTIONS = 8
-SECONDS_BETWEEN_LINES = 10.0
+STOPPING = "stopping: replies in flight are waited for and kept; Ctrl-C again leaves at once"
 
 
 def judge_groups(
-    *, source: Path, judge: JudgeRecipe, out: Path, root: Path | None = None, say: Say = print
+    *, source: Path, judge: JudgeRecipe, out: Path, root: Path | None = None, say: Say = say
 ) -> JudgeSummary:
     """Add what the judge says to the groups of a file; `out` is written whole, and may be the source itself.
 
@@ -44,7 +42,12 @@ def judge_groups(
     names = _check_source(source, store, 2 if isinstance(judge.protocol, PairwiseProtocol) else 1)
     _check_out(out, source, names)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _asked_to_stop(say) as stop, open_judge(judge, say=say, total=len(names), stop=stop) as opened:
+    judging = phase("judging, group", len(names))
+    with (
+        asked_to_stop(STOPPING, say=say) as stop,
+        judging as counted,
+        open_judge(judge, say=say, counted=counted, stop=stop) as opened,
+    ):
         try:
             write_groups(out, opened.groups((group for _, group in read_groups(source)), store))
         except KeyboardInterrupt:
@@ -55,11 +58,11 @@ def judge_groups(
 
 @contextmanager
 def open_judge(
-    recipe: JudgeRecipe, *, say: Say = print, total: int | None = None, stop: Callable[[], bool] = lambda: False
+    recipe: JudgeRecipe, *, say: Say = say, counted: Phase | None = None, stop: Callable[[], bool] = lambda: False
 ) -> Iterator["Judge"]:
     """The judge of a recipe, for as long as it is needed; it holds the lock on its cache.
 
-    `total` is the number of groups, for the time left; once `stop` says so, nothing more is asked.
+    `counted` hears how many groups are judged; once `stop` says so, nothing more is asked.
     """
     protocol = make_protocol(recipe)
     assert recipe.cache is not None, "load_judge fills it in"
@@ -68,7 +71,7 @@ def open_judge(
     with KeptAnswers(folder) as kept, open_answerer(recipe, stop) as answerer:
         if len(kept):
             say(f"{recipe.cache} keeps {len(kept):,} replies; what they answer is not asked again")
-        yield Judge(recipe, protocol, answerer, kept, _Progress(say, total))
+        yield Judge(recipe, protocol, answerer, kept, counted)
 
 
 class Judge:
@@ -80,11 +83,12 @@ class Judge:
         protocol: JudgeProtocol,
         answerer: Answerer,
         kept: KeptAnswers,
-        progress: "_Progress",
+        counted: Phase | None,
     ) -> None:
         """Made by `open_judge`."""
-        self._recipe, self._protocol, self._answerer, self._progress = recipe, protocol, answerer, progress
-        self._ask = asking(answerer.answer, kept, who=answerer.who, told=progress.replies)
+        self._recipe, self._protocol, self._answerer, self._counted = recipe, protocol, answerer, counted
+        self._num_replies = 0
+        self._ask = asking(answerer.answer, kept, who=answerer.who, told=self._told)
         self.tally = Tally(source=recipe.name)
 
     def groups(self, groups: Iterable[Group], store: ImageStore) -> Iterator[Group]:
@@ -101,7 +105,6 @@ class Judge:
                 yield replace(group, signals=(*others, *judgement.signals))
             if self.tally.counts.questions >= ENOUGH_QUESTIONS:
                 self._check_read()
-            self._progress.groups(self.tally.groups)
             size = min(2 * size, GROUPS_AT_ONCE)
         self._check_read()
 
@@ -140,6 +143,12 @@ class Judge:
             cost_now=None if usage is None else cost(judge, usage.prompt_tokens, usage.completion_tokens),
         )
 
+    def _told(self, num: int) -> None:
+        """So many replies more."""
+        self._num_replies += num
+        if self._counted is not None:
+            self._counted.reach(self.tally.groups, facts=f"{self._num_replies:,} replies")
+
     def _check_read(self) -> None:
         """Stop when nothing of what came back could be read."""
         if self.tally.counts.questions and not self.tally.counts.read:
@@ -159,29 +168,6 @@ class Judge:
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.problems.items())
         cure = "ask a model that keeps to the form, or give a template and max_tokens that it can follow"
         return f"judge {name}: none of {num} replies could be read ({kinds}), such as {said!r}; {cure}"
-
-
-class _Progress:
-    """Says now and then how far it is. State: when it began and last spoke."""
-
-    def __init__(self, say: Say, total: int | None) -> None:
-        self._say, self._total = say, total
-        self._began = self._last = time.monotonic()
-        self._num_replies = self._num_groups = 0
-
-    def replies(self, num: int) -> None:
-        self._num_replies += num
-        now = time.monotonic()
-        if self._total is None or now - self._last < SECONDS_BETWEEN_LINES:
-            return
-        self._last = now
-        passed, done = now - self._began, self._num_groups
-        left = f", {passed / done * (self._total - done):,.0f} s left" if done else ""
-        speed = f"{self._num_replies:,} replies, {self._num_replies / passed:,.1f} a second"
-        self._say(f"judged {done:,} of {self._total:,} groups, {speed}{left}")
-
-    def groups(self, num: int) -> None:
-        self._num_groups = num
 
 
 def _subject(group: Group, store: ImageStore) -> Subject:
@@ -222,28 +208,3 @@ def _check_out(out: Path, source: Path, names: set[str]) -> None:
         same = False
     if not same:
         raise ValueError(f"{out} is there already and holds other things; give a new name, or remove it")
-
-
-@contextmanager
-def _asked_to_stop(say: Say) -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C (or SIGTERM) lets what is in flight arrive; a second one stops at once."""
-    asked: list[int] = []
-    told: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    def stop() -> bool:
-        if asked and not told:
-            told.append(1)  # said here and not by the handler, which may have come in the middle of a print
-            say("stopping: replies in flight are waited for and kept; Ctrl-C again leaves at once")
-        return bool(asked)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

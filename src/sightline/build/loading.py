@@ -7,6 +7,7 @@ from sightline.data.images import ImageStore
 from sightline.journal import Journal, RunError, recipe_of
 from sightline.models.inputs import Inputs, PictureLimits
 from sightline.models.load import Loaded, choose_trained, load_model, use_checkpointing
+from sightline.progress import announced
 from sightline.records import Group
 from sightline.train.checkpoint import read_weights
 from sightline.world.weights import resolve
@@ -26,13 +27,15 @@ def load_for_training(recipe: Recipe) -> Loaded:
 def load_start(recipe: Recipe) -> Loaded:
     """The recipe's model as it is before training, all of it frozen."""
     model = recipe.model
-    return load_model(
-        resolve(model.path),
-        revision=model.revision,
-        dtype=model.dtype,
-        quantise=model.quantise,
-        trust_remote_code=model.trust_remote_code,
-    )
+    path = resolve(model.path)
+    with announced(f"loading {model.path}"):
+        return load_model(
+            path,
+            revision=model.revision,
+            dtype=model.dtype,
+            quantise=model.quantise,
+            trust_remote_code=model.trust_remote_code,
+        )
 
 
 def train_parts(recipe: Recipe, loaded: Loaded) -> Loaded:
@@ -54,7 +57,9 @@ def load_trained(target: str) -> tuple[Loaded, Recipe | None]:
     """The model of a run at its last checkpoint, or any model by name, folder or hub id."""
     values = recipe_of(target)
     if values is None:
-        return load_model(resolve(target)), None
+        path = resolve(target)
+        with announced(f"loading {target}"):
+            return load_model(path), None
     recipe = make_recipe(values, source=f"{target}/recipe.yaml")
     journal = Journal.open(target)
     latest = journal.latest()

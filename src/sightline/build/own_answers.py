@@ -5,17 +5,16 @@ import re
 from collections.abc import Callable, Sequence
 
 from sightline.build.loading import Row, load_start, make_inputs
-from sightline.build.progress import Say
 from sightline.config import Recipe
 from sightline.config.schema import Ranking
 from sightline.journal import Journal, atomic_write
 from sightline.models.forward import Policy
 from sightline.models.load import Loaded
-from sightline.models.own_answers import AT_ONCE, OwnAnswers
+from sightline.models.own_answers import OwnAnswers
+from sightline.progress import Say, phase
 from sightline.train.distributed import gathered, own_share, rank_and_size
 
 FILE = "own_answers.json"
-TELL_EVERY = 16 * AT_ONCE
 
 
 def make_own_answers(
@@ -30,11 +29,8 @@ def make_own_answers(
     own.said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     mine = own_share([inputs.prompt(group.prompt) for group, inputs in rows])
 
-    def told(num: int) -> None:
-        if num % TELL_EVERY == 0:
-            say(f"own answers: {num} of at most {len(mine)} prompts of this process")
-
-    fresh = gathered([own.ask(mine, told=told)])
+    with phase("own answers", len(mine)) as answered:
+        fresh = gathered([own.ask(mine, told=answered.reach)])
     own.said |= {key: text for some in fresh for key, text in some.items()}
     num_new = sum(map(len, fresh))
     if num_new and rank_and_size()[0] == 0:

@@ -21,6 +21,7 @@ from sightline.data.files import count_rows, read_groups
 from sightline.data.stream import Stream
 from sightline.models.load import DTYPES, Loaded
 from sightline.models.outline import Sizes, load_outline, sizes_of
+from sightline.progress import phase
 from sightline.records import RecordError
 from sightline.world.weights import resolve
 
@@ -76,10 +77,13 @@ def plan(
     """What the recipe needs on `gpus` GPUs of a kind, or on this machine; lengths that are given are not measured."""
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-    outline = outline_of(recipe)
-    sizes = sizes_of(outline)
-    lengths = lengths_of(recipe, outline, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens)
-    machine = this_machine(recipe, sizes) if gpus is None and gpu is None else gpu_machine(gpu, gpus or 1)
+    with phase(f"reading the outline of {recipe.model.path}"):
+        outline = outline_of(recipe)
+        sizes = sizes_of(outline)
+    with phase("measuring rows"):
+        lengths = lengths_of(recipe, outline, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens)
+    with phase("measuring this machine"):
+        machine = this_machine(recipe, sizes) if gpus is None and gpu is None else gpu_machine(gpu, gpus or 1)
     found = estimate(recipe, sizes, lengths, machine)
     planned = Planned(
         machine=machine,

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sightline.build.batches import batches
 from sightline.build.loading import Row
-from sightline.build.progress import Say
 from sightline.build.reward_models import FACTS, FOLDER, MEMBERS
 from sightline.config import Recipe
 from sightline.config.schema import Ranking
@@ -25,6 +24,7 @@ from sightline.models.heads import RatingHead
 from sightline.models.load import Loaded
 from sightline.models.scorers import Compared, Fit, Rater, fit_members, gather, units_of
 from sightline.objectives.ranking import OVERALL
+from sightline.progress import Say, each, phase
 
 
 def make_rating(recipe: Recipe, loaded: Loaded) -> RatingHead | None:
@@ -54,7 +54,8 @@ def finish_rating(
     assert isinstance(objective, Ranking)
     say(f"reading the states of the answers of {len(rows)} groups, for an ensemble of {objective.members} heads")
     seen, fresh = (compared(recipe, policy, some) for some in (rows, held_out))
-    members = fit_members(seen, fit_of(recipe), say=say)
+    with phase("fitting members"):
+        members = fit_members(seen, fit_of(recipe), say=say)
     units = units_of(members, seen)
     rater = Rater(policy=policy, members=members, units=units, end_of_turn=-1)
     facts = {
@@ -105,7 +106,7 @@ def compared(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> Compared:
     """States of all compared answers of some groups, read once."""
     found = [
         (batch, gather(policy, batch, token_budget=recipe.train.token_budget))
-        for batch in batches(rows, recipe, None, shared=False)
+        for batch in each(batches(rows, recipe, None, shared=False), "reading states, batch")
     ]
     answers = np.cumsum([0, *(batch.num_answers for batch, _ in found)])
     prompts = np.cumsum([0, *(len(batch.prompts) for batch, _ in found)])

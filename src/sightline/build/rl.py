@@ -17,6 +17,7 @@ from sightline.models.heads import Critic, make_critic
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.sampler import SamplingParams, sample
+from sightline.progress import each, phase
 from sightline.records import Completion
 from sightline.rewards.contract import Judged
 from sightline.train.credit import Credit
@@ -112,10 +113,12 @@ def sampler(recipe: Recipe, policy: Policy, inputs: Inputs) -> Callable[..., lis
             temperature=settings.temperature, max_tokens=settings.max_tokens, seed=seed, stop=settings.stop
         )
         found: list[tuple[Completion, ...]] = []
-        for start in range(0, len(prompts), settings.prompts_at_once):
-            part = prompts[start : start + settings.prompts_at_once]
-            drawn = sample(policy, part, num=num, params=params, end_of_turn=inputs.end_of_turn, text=inputs.text)
-            found += [tuple(as_completion(inputs, answer, params) for answer in answers) for answers in drawn]
+        with phase("sampling answers to prompt", len(prompts)) as sampled:
+            for start in range(0, len(prompts), settings.prompts_at_once):
+                part = prompts[start : start + settings.prompts_at_once]
+                drawn = sample(policy, part, num=num, params=params, end_of_turn=inputs.end_of_turn, text=inputs.text)
+                found += [tuple(as_completion(inputs, answer, params) for answer in answers) for answers in drawn]
+                sampled.reach(len(found))
         return found
 
     return draw
@@ -198,7 +201,7 @@ def judged_greedily(
     judged: list[Judged] = []
     held_out: list[float] = []
     params = SamplingParams(temperature=0.0, max_tokens=max_tokens)
-    for start in range(0, len(rows), batch_size):
+    for start in each(range(0, len(rows), batch_size), f"answers to {batch_size} prompts", -(-len(rows) // batch_size)):
         some = rows[start : start + batch_size]
         prompts = [inputs.prompt(group.prompt) for group, inputs in some]
         drawn = sample(policy, prompts, num=1, params=params, end_of_turn=some[0][1].end_of_turn)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from sightline.batch import Batch
@@ -16,7 +15,6 @@ from sightline.build.first_checks import about_features, about_gpus, first_check
 from sightline.build.loading import inputs_of, load_for_training
 from sightline.build.own_answers import make_own_answers
 from sightline.build.plan import expected_memory
-from sightline.build.progress import Say, Show, shown
 from sightline.build.rating import finish_rating, make_rating
 from sightline.build.rl import (
     judged_greedily,
@@ -36,18 +34,20 @@ from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
 from sightline.data.stream import Stream
 from sightline.environment import environment
-from sightline.journal import Follower, Journal, RunFailed, recipe_of
+from sightline.journal import Follower, Journal, RunFailed, recipe_of, step_of
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.vision import Shelf
+from sightline.progress import Say, each, phase, say, shown
 from sightline.records import Group, RecordError
 from sightline.reports.run_report import write_run_report
 from sightline.rewards.pool import RewardFailed
+from sightline.stopping import stop_at_once
 from sightline.train.distributed import processes_joined, rank_and_size, speaks_of_processes, wait_for_all
 from sightline.train.engine import Engine, TrainingStopped
 from sightline.train.feeds import GroupFeed, check_signals
-from sightline.train.loop import Plan, Run, resume_from_latest, run_loop
+from sightline.train.loop import Plan, Run, Show, resume_from_latest, run_loop, unseen
 from sightline.train.optim import make_optimiser, make_schedule
 from sightline.train.rollouts import RolloutFeed
 from sightline.train.trackers import open_trackers
@@ -64,16 +64,20 @@ class Data:
     """Rows that were left out."""
 
 
-def train(recipe: Recipe, *, say: Say = print, show: Show | None = None) -> Path:
-    """Run a recipe from its start or from its last checkpoint; returns the run folder."""
+def train(recipe: Recipe, *, say: Say = say, show: Show = unseen, go_on: str | None = None) -> Path:
+    """Run a recipe from its start or from its last checkpoint; returns the run folder.
+
+    `go_on` is the command that a user who stops it is told; by default `sightline resume` with the folder.
+    """
     assert recipe.out is not None
     folder = Path(recipe.out)
-    with processes_joined():
+    go_on = go_on or f"sightline resume {folder}"
+    with shown(), stop_at_once(), processes_joined():
         if rank_and_size()[0] == 0:
-            with _journal_of(recipe, folder) as journal, shown(Console(), recipe.name) as own_show:
-                _watched_run(recipe, journal, say, show or own_show)
+            with _journal_of(recipe, folder) as journal:
+                _watched_run(recipe, journal, say, show, go_on)
         else:
-            _watched_run(recipe, Follower(folder), lambda line: None, lambda step, num_steps, metrics: None)
+            _watched_run(recipe, Follower(folder), lambda line: None, unseen, go_on)
     return folder
 
 
@@ -86,7 +90,7 @@ def _journal_of(recipe: Recipe, folder: Path) -> Journal:
     return journal
 
 
-def _watched_run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
+def _watched_run(recipe: Recipe, journal: Journal, say: Say, show: Show, go_on: str) -> None:
     """The run; however it ends, its folder says how."""
     try:
         wait_for_all()  # until the folder is there
@@ -107,11 +111,24 @@ def _watched_run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None
         journal.status("failed", reason=reason)
         raise RunFailed(f"{reason}; go on with the same command, on any number of processes") from error
     except KeyboardInterrupt:
-        say(f"stopped; everything is saved. Go on with: sightline resume {journal.folder}")
+        say(f"{_stopped(journal)}. Go on with: {go_on}")
         raise
 
 
-def resume(folder: Path, *, say: Say = print, show: Show | None = None) -> Path:
+def _stopped(journal: Journal) -> str:
+    """What is saved of a run that was stopped: all of it, or what its last checkpoint holds."""
+    latest, status = journal.latest(), journal.read_status()
+    step = 0 if latest is None else step_of(latest)
+    if status["state"] == "interrupted" and latest is not None and status["step"] == step:
+        return f"stopped after step {step}; everything is saved"
+    with suppress(RunFailed):  # a full disk may not even take the status
+        journal.status("interrupted", step=step)
+    if latest is None:
+        return "stopped before the first checkpoint; nothing is saved yet"
+    return f"stopped; the last checkpoint is that of step {step}, and updates after it are made again"
+
+
+def resume(folder: Path, *, say: Say = say, show: Show = unseen) -> Path:
     """Go on with a run from its last checkpoint."""
     values = Journal.open(folder).recipe()
     return train(make_recipe(values | {"out": str(folder)}, source=str(folder / "recipe.yaml")), say=say, show=show)
@@ -120,7 +137,8 @@ def resume(folder: Path, *, say: Say = print, show: Show | None = None) -> Path:
 def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-    _tell(say, about_gpus(), expected_memory(recipe))
+    with phase("estimating memory"):
+        _tell(say, about_gpus(), expected_memory(recipe))
     torch.manual_seed(recipe.seed)
     loaded = load_for_training(recipe)
     data = read_data(recipe, recipe.data.files, loaded)
@@ -142,7 +160,7 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
         if step:
             say(f"going on from step {step} of {run.plan.num_steps}")
         elif recipe.train.check_first_batch:
-            with policy.whole_weights():
+            with phase("checking the first batch"), policy.whole_weights():
                 for line in first_checks(recipe, policy, data.groups, reference):
                     if line.state != "skip":
                         say(stop_at_failure(line))
@@ -180,7 +198,8 @@ def _finish(recipe: Recipe, policy: Policy, data: Data, validation: Data, journa
         say(time_outside(journal))
     if policy.rating is not None:
         finish_rating(recipe, policy, data.groups, validation.groups, journal, say)
-    say(f"report: {write_run_report(journal.folder)}")
+    with phase("writing the report"):
+        say(f"report: {write_run_report(journal.folder)}")
 
 
 def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
@@ -191,7 +210,8 @@ def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
     keep = skipped.append if recipe.data.on_bad == "skip" else None
     for file in map(Path, files):
         inputs = inputs_of(recipe, loaded, file)
-        for line, group in read_groups(file, on_bad=recipe.data.on_bad, on_skip=keep):
+        rows = read_groups(file, on_bad=recipe.data.on_bad, on_skip=keep)
+        for line, group in each(rows, f"reading {file}, row"):
             try:
                 check_row(recipe, inputs, group, opened=opened)
             except RecordError as error:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 
 from sightline.build.loading import inputs_of, load_trained, make_inputs
-from sightline.build.progress import Say
 from sightline.models.chat import Chat, Chatted, chat
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.sampler import SamplingParams
+from sightline.progress import Say, say
 from sightline.serving.app import listen, make_app, make_server
 from sightline.serving.contract import Answer, ChatRequest, Choice, Failure, Respond
 from sightline.serving.misbehave import Misbehaviour, misbehaving
@@ -28,7 +28,7 @@ def serve(
     max_batch: int = 32,
     max_tokens: int = 1024,
     misbehave: Misbehaviour | None = None,
-    say: Say = print,
+    say: Say = say,
 ) -> None:
     """Serve until Ctrl-C; `misbehave` spoils answers, for tests of clients."""
     with listen(host, port) as door:  # before the model is loaded: a taken port is told at once

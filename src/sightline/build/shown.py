@@ -20,6 +20,7 @@ from sightline.journal import Journal
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.sampler import SamplingParams, sample
+from sightline.progress import each
 from sightline.records import Completion, Image, Prompt
 from sightline.rewards.contract import Judged
 from sightline.train.feeds import imitated
@@ -104,7 +105,7 @@ def sample_rows(
 
     def made() -> list[dict[str, Any]]:
         found = []
-        for group, inputs in rows:
+        for group, inputs in each(rows, "answering prompt", len(rows)):
             drawn = sample(policy, [inputs.prompt(group.prompt)], num=1, params=params, end_of_turn=inputs.end_of_turn)
             [answer] = drawn[0]
             row = shown.prompt(group.prompt, inputs)

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from sightline.batch import Batch, ImageInput, PromptTokens, make_batch
 from sightline.build.card import SCENES, measure_abilities, write_card
 from sightline.build.clip import build_clip
-from sightline.build.course import Course, Say, scene_pixels
+from sightline.build.course import Course, scene_pixels
 from sightline.models.families import LLAVA
 from sightline.models.forward import Policy
 from sightline.models.tiny import (
@@ -31,6 +31,7 @@ from sightline.models.tiny import (
     save_tiny,
 )
 from sightline.objectives.imitation import sft_objective
+from sightline.progress import Say, say
 from sightline.train.engine import Engine
 from sightline.train.optim import make_optimiser
 from sightline.world.patches import CODE_SIZE, HEADS, patch_codes, patch_targets
@@ -170,7 +171,7 @@ def scene_image(processor: TinyProcessor, scene: Scene) -> ImageInput:
 
 
 def world_build(
-    *, out: Path, seed: int = 0, scale: float = 1.0, only: Literal["clip"] | None = None, say: Say = print
+    *, out: Path, seed: int = 0, scale: float = 1.0, only: Literal["clip"] | None = None, say: Say = say
 ) -> Path:
     """Build the tiny models from nothing into `out`: base, ceiling, clip and their cards. A killed build goes on.
 

@@ -15,6 +15,11 @@ from cyclopts import CycloptsError, UnusedCliTokensError
 from sightline.cli import doctor, judges, rewards, rooms, runs, studies
 from sightline.cli.parts import app, printable, process_number
 from sightline.journal import RunFailed
+from sightline.progress import shown
+from sightline.stopping import stop_at_once
+
+TOLD = ("train", "resume", "demo", "study", "judge", "serve", "world")
+"""Commands whose output is a story."""
 
 __all__ = ["app", "doctor", "judges", "main", "rewards", "rooms", "runs", "studies"]
 
@@ -23,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; every mistake of the user is one line on stderr."""
     try:
         tokens = list(sys.argv[1:] if arguments is None else arguments)
-        status = app(tokens, exit_on_error=False, print_error=False)
+        with shown(to=sys.stdout if _is_told(tokens) else sys.stderr), stop_at_once():
+            status = app(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except BrokenPipeError:
@@ -39,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"sightline: error: {whose}{printable(_sentence(error))}\n")
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         return 1 if full or isinstance(error, RunFailed) else 2
+
+
+def _is_told(tokens: Sequence[str]) -> bool:
+    """Whether stdout tells how the command goes; else it holds what was asked for, and stderr tells."""
+    return bool(tokens) and tokens[0] in TOLD and "--json" not in tokens
 
 
 def _sentence(error: Exception) -> str:

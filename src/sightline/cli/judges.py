@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +10,10 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.table import Table
 
+from sightline import progress
 from sightline.cli.parts import AT_LEAST_ONE, FLAG, app, cell, expect_file, say, show
 from sightline.config import ConfigError
-from sightline.config.judge import check_judge_present, load_judge, shown_yaml
+from sightline.config.judge import check_judge_present, judge_yaml, load_judge
 from sightline.fields import RecordError, parse_json
 from sightline.journal import atomic_write
 
@@ -52,7 +52,7 @@ def judge(
     """
     recipe = load_judge(judge, overrides)
     if dry_run:
-        say(shown_yaml(recipe), end="")
+        say(judge_yaml(recipe), end="")
         return
     if source is None or out is None:
         raise ConfigError("judge: --source and --out are needed; name the groups to judge and the file to write")
@@ -60,7 +60,7 @@ def judge(
     check_judge_present(recipe, source=judge)
     from sightline.build.judges import judge_groups
 
-    found = judge_groups(source=source, judge=recipe, out=out, root=root, say=_say_now)
+    found = judge_groups(source=source, judge=recipe, out=out, root=root, say=progress.say)
     _show(found)
     say(out)
     if source.resolve().parent != out.resolve().parent and root is None:
@@ -115,14 +115,8 @@ def serve(
         max_batch=max_batch,
         max_tokens=max_tokens,
         misbehave=how,
-        say=_say_now,
+        say=progress.say,
     )
-
-
-def _say_now(text: str) -> None:
-    """A line that is seen at once, in a pipe too: the command goes on for long."""
-    say(text)
-    sys.stdout.flush()
 
 
 def _json_object(text: str) -> dict[str, object]:

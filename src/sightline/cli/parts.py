@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sightline import __version__
 from sightline.config import ConfigError
+from sightline.progress import console_of
 
 if TYPE_CHECKING:
     from sightline.data.check import CheckReport
@@ -73,8 +73,8 @@ def say(text: object, *, end: str = "\n") -> None:
 
 
 def show(table: Table) -> None:
-    """A table, as wide as the terminal."""
-    Console().print(table)
+    """A table, as wide as the terminal; where there is none, as wide as it is."""
+    console_of().print(table)
 
 
 def expect_file(path: Path) -> None:

@@ -3,7 +3,6 @@
 import inspect
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +14,13 @@ from sightline.cli.parts import AT_LEAST_ONE, NOT_NEGATIVE, cell, expect_file, r
 from sightline.config import ConfigError
 from sightline.fields import RecordError, parse_json, write_json
 from sightline.journal import atomic_write
+from sightline.progress import each
 from sightline.registry import catalogue, find
 
 if TYPE_CHECKING:
     from sightline.rewards.findings import Attack, KindProbed, Probed
 
 JSON_CURE = 'give a JSON object, such as \'{"mode": "paper"}\''
-TELL_EVERY = 5.0
 MARKS = {"at least": "fails", "problem": "breaks", "below": "", "exempt": "exempt", "no opinion": "no opinion"}
 
 
@@ -57,8 +56,8 @@ def reward_probe(
 ) -> int:
     """Attack a reward with answers made to fool it; exit status 1 when one earns what an honest answer earns.
 
-    The honest answer errs a little: of boxes it drops one and has the others at an IoU of 0.7. Rules that tighten are
-    attacked at every stage of a run. Works on a reward of your own too, which runs in a process of its own.
+    The honest answer errs a little: of boxes it drops one and has the others at an IoU of 0.7. Works on a reward of
+    your own too, which runs in a process of its own.
 
     Example: `sightline reward probe my_rewards:right_count --truth count`
 
@@ -127,29 +126,14 @@ def reward_score(
     num_rows = num_errors = 0
     try:
         with input_file.open("rb") as lines, output_file.open("w", encoding="utf-8") as scores:
-            tell = _teller()
-            for num_rows, row in enumerate(score_lines(lines, pool, name), 1):
+            rows = each(score_lines(lines, pool, name), "scoring, row")
+            for num_rows, row in enumerate(rows, 1):
                 num_errors += "error" in row
                 scores.write(write_json(row, f"row {num_rows}") + "\n")
-                tell(num_rows)
     finally:
         pool.close()
     errors = f", {num_errors} of them with an error in place of a score" if num_errors else ""
     sys.stderr.write(f"{num_rows} rows in {output_file}{errors}\n")
-
-
-def _teller() -> Callable[[int], None]:
-    """Says on stderr now and then how far a long file is."""
-    began = told = time.monotonic()
-
-    def tell(num_rows: int) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told > TELL_EVERY:
-            told = now
-            sys.stderr.write(f"{num_rows:,} rows, {num_rows / (now - began):,.0f} a second\n")
-
-    return tell
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -182,27 +166,20 @@ def _options_of(function: Callable[..., Any]) -> str:
 def _show_kind(found: "Probed", kind: "KindProbed") -> None:
     beside = f" + {found.beside}" if found.beside else ""
     dress = f", answers in {kind.dress}" if kind.dress != "bare" else ""
-    several = len(kind.stages) > 1
-    honest = ", ".join(f"{stage.honest:.3f}" + f" at {stage.name}" * several for stage in kind.stages)
-    title = f"{found.reward}{beside} on {kind.truth}: {found.cases} cases{dress}, honest answer {honest}"
-    heads = ("attack", "median", "worst case", "honest there", *(["at"] if several else []), "")
-    table = Table(*heads, title=cell(title), title_justify="left")
+    title = f"{found.reward}{beside} on {kind.truth}: {found.cases} cases{dress}, honest answer {kind.honest:.3f}"
+    table = Table("attack", "median", "worst case", "honest there", "", title=cell(title), title_justify="left")
     for attack in kind.attacks:
         mark = MARKS[attack.verdict]
-        if several and attack.wins_at:
-            mark += f" at {', '.join(attack.wins_at)}" if len(attack.wins_at) < len(kind.stages) else " throughout"
         if attack is kind.closest:
             mark = f"{mark} (worst)" if mark else "closest"
         if attack.num_exempt and attack.verdict != "exempt":
             mark = f"{mark} (exempt in {attack.num_exempt})".strip()
         numbers = (_number(value) for value in (attack.median, attack.worst, attack.honest))
-        place = [cell(attack.stage)] if several else []
-        table.add_row(cell(attack.name), *numbers, *place, mark, style="red" if attack.failed else None)
+        table.add_row(cell(attack.name), *numbers, mark, style="red" if attack.failed else None)
     show(table)
     for attack in kind.attacks:
         if attack.failed:
-            when = f", at progress {'; '.join(attack.wins_at)}" if several else ""
-            say(f"{attack.name}: {_what_happened(attack)}{when}, such as {attack.example!r}")
+            say(f"{attack.name}: {_what_happened(attack)}, such as {attack.example!r}")
     if kind.form_is_enough:
         say(
             "an empty form earns as much as the honest answer: use easier options (boxes are at IoU 0.7), see that the "

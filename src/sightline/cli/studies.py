@@ -53,7 +53,7 @@ def study(
         return
     from sightline.studies.run import run_study
 
-    report = run_study(asked, out=folder, say=say, jobs=jobs)
+    report = run_study(asked, out=folder, jobs=jobs)
     say(f"report: {report}")
     say(f"tables: {report.with_name('tables.md')}, {report.with_name('results.json')}")
 

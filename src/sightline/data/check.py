@@ -13,6 +13,7 @@ import numpy
 
 from sightline.data.files import BadRow, bad_row, read_groups
 from sightline.data.images import ImageStore
+from sightline.progress import each
 from sightline.records import Group, Image, Prompt, RecordError
 
 
@@ -127,7 +128,8 @@ def check(
     for file in map(Path, files):
         store = store_for(file)
         num_bad, num_good = len(tally.bad_rows), 0
-        for line, group in read_groups(file, on_bad="skip", on_skip=tally.bad_rows.append):
+        rows = read_groups(file, on_bad="skip", on_skip=tally.bad_rows.append)
+        for line, group in each(rows, f"reading {file}, row"):
             try:
                 keys = check_images(group.prompt, store, opened=tally.keys)
                 lengths = None if measure is None else measure(group)

@@ -1,6 +1,6 @@
 """Runs prompts through a policy and scores the answers; the same code judges every model of a comparison."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sightline.evaluation.metrics import gather, mean_average_precision
@@ -9,6 +9,7 @@ from sightline.evaluation.tasks import EvaluationTask, Scores
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.sampler import SamplingParams, sample
+from sightline.progress import phase
 from sightline.records import Prompt
 from sightline.rewards.boxes import LabelledBox
 
@@ -44,16 +45,16 @@ def judge_task(
     prompts: Sequence[Prompt],
     *,
     batch_size: int = 128,
-    progress: Callable[[int], None] = lambda done: None,
 ) -> Judged:
     """Greedy answers to prompts of one task, scored against their truth."""
     params = SamplingParams(temperature=0.0, max_tokens=task.max_tokens)
     answers: list[str] = []
-    for start in range(0, len(prompts), batch_size):
-        part = [inputs.prompt(prompt) for prompt in prompts[start : start + batch_size]]
-        groups = sample(policy, part, num=1, params=params, end_of_turn=inputs.end_of_turn)
-        answers += [inputs.text(group[0].token_ids) for group in groups]
-        progress(len(part))
+    with phase(f"{task.name}, answers", len(prompts)) as answered:
+        for start in range(0, len(prompts), batch_size):
+            part = [inputs.prompt(prompt) for prompt in prompts[start : start + batch_size]]
+            groups = sample(policy, part, num=1, params=params, end_of_turn=inputs.end_of_turn)
+            answers += [inputs.text(group[0].token_ids) for group in groups]
+            answered.reach(len(answers))
     return judge_answers(task, prompts, answers)
 
 

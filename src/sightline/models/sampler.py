@@ -19,6 +19,7 @@ from sightline.batch import PromptTokens, make_batch
 from sightline.models.attention import Windows, prompt_mask, softmax_rows, window_of
 from sightline.models.forward import Policy
 from sightline.models.layout import Layout
+from sightline.progress import each, phase
 
 MASKED = -1e30
 SMALL_LAYER = {torch.float32: 1.5e8, torch.bfloat16: 6e8}
@@ -164,7 +165,8 @@ def sample(
     if not prompts:
         return []
     with policy.precision():
-        cache, states = _prefill(policy, prompts, num=num, max_tokens=params.max_tokens)
+        with phase(f"reading {len(prompts):,} prompts"):
+            cache, states = _prefill(policy, prompts, num=num, max_tokens=params.max_tokens)
         draws = _Draws(prompts, num, params, end_of_turn, text)
         with _threads(decoding_threads(policy, len(prompts) * num)):
             return _decode(policy, cache, states, draws)
@@ -282,7 +284,7 @@ def _decode(policy: Policy, cache: _Cache, states: Tensor, draws: _Draws) -> lis
     prompts = torch.arange(len(draws.rows))
     states = states[:, None].expand(-1, num, -1)
     plan = _DecodePlan(cache)
-    for now in range(draws.params.max_tokens):
+    for now in each(range(draws.params.max_tokens), "token", draws.params.max_tokens):
         token = _draw(policy, states.flatten(0, 1), draws, rows.flatten(), now)
         if now + 1 == draws.params.max_tokens or bool(draws.ended[rows].all()):
             break

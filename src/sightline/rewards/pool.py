@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
+from sightline.progress import each, phase
 from sightline.records import Completion
 from sightline.rewards.contract import Judged, RewardContext, Score, scored
 
@@ -78,7 +79,10 @@ class RewardPool:
 
     def __call__(self, calls: Sequence[Call]) -> list[Judged]:
         """Every call judged, in order."""
-        given = [_judged(self._here, call) for call in calls] if self._here is not None else self._scattered(calls)
+        if self._here is None:
+            given = self._scattered(calls)
+        else:
+            given = [_judged(self._here, call) for call in each(calls, "judging answers", len(calls))]
         return [self._settled(call, found) for call, found in zip(calls, given, strict=True)]
 
     def close(self) -> None:
@@ -93,15 +97,21 @@ class RewardPool:
         found: list[Judged | None] = [None] * len(calls)
         for k, worker in enumerate(self._workers):
             self._hand_out(worker, calls, deque(range(k, len(calls), len(self._workers))))
-        while any(worker.queue for worker in self._workers):
-            busy = {worker.pipe: k for k, worker in enumerate(self._workers) if worker.queue}
-            for pipe in wait(list(busy), timeout=min(self._timeout, 0.5)):
-                assert isinstance(pipe, Connection)
-                self._receive(busy[pipe], calls, found)
-            for k, worker in enumerate(self._workers):
-                if worker.queue and time.monotonic() - worker.since > self._timeout:
-                    self._replace(k, calls, found, f"took longer than {self._timeout:g} seconds")
+        with phase("judging answers", len(calls)) as judged:
+            while any(worker.queue for worker in self._workers):
+                self._wait(calls, found)
+                judged.reach(len(calls) - sum(len(worker.queue) for worker in self._workers))
         return [judged for judged in found if judged is not None]
+
+    def _wait(self, calls: Sequence[Call], found: list[Judged | None]) -> None:
+        """Take what workers have ready; a worker that takes too long is replaced."""
+        busy = {worker.pipe: k for k, worker in enumerate(self._workers) if worker.queue}
+        for pipe in wait(list(busy), timeout=min(self._timeout, 0.5)):
+            assert isinstance(pipe, Connection)
+            self._receive(busy[pipe], calls, found)
+        for k, worker in enumerate(self._workers):
+            if worker.queue and time.monotonic() - worker.since > self._timeout:
+                self._replace(k, calls, found, f"took longer than {self._timeout:g} seconds")
 
     def _hand_out(self, worker: _Worker, calls: Sequence[Call], numbers: deque[int]) -> None:
         worker.queue, worker.since = numbers, time.monotonic()

@@ -7,7 +7,7 @@ refuses to go on, since what was built on the file would no longer fit.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from sightline.build.loading import load_trained, make_inputs
 from sightline.config import ConfigError, make_recipe
 from sightline.data.files import read_groups, write_groups
 from sightline.journal import Journal, atomic_write, recipe_of
+from sightline.progress import Say, phase
 from sightline.records import Group
 from sightline.studies.plan import filled
 from sightline.studies.schema import Annotator, Labels, Prompts, Samples, Step, Study, Trained
 from sightline.world.annotators import Taste, annotate
 from sightline.world.prompts import task_prompts
 
-Say = Callable[[str], None]
 OTHERWISE = "give the changed study a folder of its own with --out, or remove what is there"
 
 
@@ -40,7 +40,8 @@ def prepare(study: Study, out: Path, *, say: Say) -> dict[str, Mapping[str, floa
             if made is None:
                 say(f"making {description['out']}")
                 began = time.monotonic()
-                counts = _make(type(step).model_validate(description), path, seed, say)
+                with phase(f"making {description['out']}"):
+                    counts = _make(type(step).model_validate(description), path, seed, say)
                 made = counts | {"seconds": time.monotonic() - began}
                 _keep(path, description, made)
             judged[str(path)] = made

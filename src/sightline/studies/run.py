@@ -21,6 +21,7 @@ from sightline.build.compute import passes_of_equal_compute, tokens_of
 from sightline.config import ConfigError, Recipe, make_recipe, to_dict
 from sightline.config.load import differences
 from sightline.journal import Journal, atomic_write, recipe_of
+from sightline.progress import Say, each, phase, say, shown
 from sightline.studies.analyse import Results, analyse
 from sightline.studies.measure import answers_of
 from sightline.studies.page import write_study_page
@@ -30,20 +31,23 @@ from sightline.studies.prepare import OTHERWISE, prepare
 from sightline.studies.schema import Study
 from sightline.studies.tables import markdown
 
-Say = Callable[[str], None]
 
-
-def run_study(study: Study, *, out: Path, say: Say = print, jobs: int = 1) -> Path:
+def run_study(study: Study, *, out: Path, say: Say = say, jobs: int = 1) -> Path:
     """Run what is missing and write `report.html`, `results.json` and `tables.md`; returns the report's path.
 
     `jobs` runs go on at once, each in a process and with its share of the cores; `say` must then be a function of a
     module.
     """
+    with shown():
+        return _run_study(study, out=out, say=say, jobs=jobs)
+
+
+def _run_study(study: Study, *, out: Path, say: Say, jobs: int) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     out = out.resolve()
     judged = prepare(study, out, say=say)
     planned = planned_runs(study, out)
-    for name, target in study.rows.items():
+    for name, target in each(study.rows.items(), "measuring rows", len(study.rows)):
         answers_of(target, study.measure, study.primary, _answers_path(out, name))
     work = partial(_train_and_measure, study, out, say, len(planned))
     numbered = list(enumerate(planned, start=1))
@@ -52,7 +56,8 @@ def run_study(study: Study, *, out: Path, say: Say = print, jobs: int = 1) -> Pa
     facts = {run.name: _facts(study, run, judged) for run in planned}
     names = [*study.rows, *(run.name for run in planned)]
     answers = {name: json.loads(_answers_path(out, name).read_text(encoding="utf-8")) for name in names}
-    return write_results(study, analyse(study, planned, answers, facts), out)
+    with phase("comparing arms"):
+        return write_results(study, analyse(study, planned, answers, facts), out)
 
 
 def _each(work: Callable[[tuple[int, Planned]], None], runs: Sequence[tuple[int, Planned]], jobs: int) -> None:
@@ -80,17 +85,23 @@ def _train_and_measure(study: Study, out: Path, say: Say, total: int, numbered: 
     def tell(line: str) -> None:
         say(f"[{number}/{total}] {run.name}: {line}")
 
+    alone = multiprocessing.parent_process() is None  # of several processes none draws a bar
+    with shown(bar=alone), phase(f"[{number}/{total}] {run.name}"):
+        _train(study, run, out, tell)
+        began = time.monotonic()
+        answers_of(str(run.folder), study.measure, study.primary, _answers_path(out, run.name))
+    if time.monotonic() - began > 1:
+        tell("measured")
+
+
+def _train(study: Study, run: Planned, out: Path, tell: Say) -> None:
     recipe = _scaled(study, run, out)
     known = recipe_of(run.folder)
     if known is not None and (other := differences(to_dict(recipe), to_dict(make_recipe(known)))):
         raise ConfigError(f"{run.folder} was run with another recipe ({other[0]}); {OTHERWISE}")
     if known is None or Journal.open(run.folder).read_status()["state"] != "done":
         tell("begins" if known is None else "goes on")
-        build.train(recipe, say=lambda line: None, show=_now_and_then(tell))
-    began = time.monotonic()
-    answers_of(str(run.folder), study.measure, study.primary, _answers_path(out, run.name))
-    if time.monotonic() - began > 1:
-        tell("measured")
+        build.train(recipe, say=lambda line: None, go_on=f"the same command, or sightline resume {run.folder}")
 
 
 def _answers_path(out: Path, name: str) -> Path:
@@ -153,16 +164,3 @@ def _scaled(study: Study, run: Planned, out: Path) -> Recipe:
 
 def _course(rows: list[dict[str, float]], metric: str) -> list[tuple[int, float]]:
     return [(int(row["step"]), row[metric]) for row in rows if metric in row]
-
-
-def _now_and_then(tell: Say) -> Callable[[int, int, Mapping[str, float]], None]:
-    last = time.monotonic()
-
-    def show(step: int, num_steps: int, metrics: Mapping[str, float]) -> None:
-        nonlocal last
-        if time.monotonic() - last > 30 or step == num_steps:
-            last = time.monotonic()
-            words = [f"{k} {metrics[k]:.3f}" for k in ("reward/mean", "reward/accuracy", "loss/total") if k in metrics]
-            tell(f"{step} of {num_steps}, {words[0]}")
-
-    return show

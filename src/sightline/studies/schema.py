@@ -214,7 +214,8 @@ class Chart(BaseModel):
 
     def x_label(self) -> str:
         """What stands below the chart."""
-        return self.strength if self.x is None else self.x.shown
+        name = self.strength if self.x is None else self.x.shown
+        return f"{name}, log 10" if self.log else name
 
 
 class Stable(BaseModel):

@@ -17,6 +17,7 @@ from sightline.batch import Batch, ImageInput, Outcome, Scores, split
 from sightline.models.forward import Policy
 from sightline.models.layout import packed_length
 from sightline.objectives.objective import Objective
+from sightline.progress import each
 from sightline.train.coupled import derive, score_step, send_back
 from sightline.train.distributed import largest_of, rank_and_size, sum_gradients, sum_over_ranks
 from sightline.train.optim import Schedule
@@ -94,7 +95,7 @@ class Engine:
             if self.objective.coupled:
                 self._backward_coupled(parts, batch, counts, totals, metric_counts)
             else:
-                for micro in parts:
+                for micro in each(parts, "micro-batch", len(parts)):
                     self._backward(micro, counts, totals, metric_counts)
             vision.end_step()
         finally:
@@ -108,7 +109,7 @@ class Engine:
         totals: dict[str, float] = {}
         counts: dict[str, float] = {}
         with self.policy.whole_weights():
-            for batch in batches:
+            for batch in each(batches, "batch"):
                 for part, scores in self._measured(batch):
                     _add(self.objective.compute(scores, part), totals, counts)
                     for name, count in _named(self.objective.counts(part)).items():

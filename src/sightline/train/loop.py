@@ -1,12 +1,9 @@
 """The loop: update, log, evaluate, save; stops cleanly on Ctrl-C. All that a resumed run needs is in its checkpoint."""
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -14,11 +11,24 @@ from torch import Tensor, nn
 from sightline.batch import Batch
 from sightline.journal import Journal, step_of
 from sightline.objectives.values import explained_variance_of
+from sightline.progress import Phase, phase
+from sightline.stopping import asked_to_stop
 from sightline.train.checkpoint import learned, read_state, write_state
 from sightline.train.distributed import any_process, rank_and_size
 from sightline.train.engine import Engine
 from sightline.train.monitors import Alarm, Watch
+from sightline.train.telling import facts as told_of
 from sightline.train.trackers import Track
+
+Show = Callable[[int, int, Mapping[str, float]], None]
+"""Told of every step: its number, steps in all, metrics."""
+
+
+def unseen(step: int, num_steps: int, metrics: Mapping[str, float]) -> None:
+    """Nobody looks."""
+
+
+STOPPING = "finishing this update, then saving; Ctrl-C again stops now"
 
 
 class Feed(Protocol):
@@ -83,7 +93,7 @@ class Run:
     """Some groups of the rollout that the last batch began, to be read by a person."""
     trackers: Sequence[Track] = ()
     """Where metrics go besides."""
-    show: Callable[[int, int, Mapping[str, float]], None] = lambda step, num_steps, metrics: None
+    show: Show = unseen
     """Tells a person how it goes: step, steps in all, metrics."""
     watch: Watch | None = None
     """Looks at the metrics for signs that the run goes wrong."""
@@ -121,9 +131,10 @@ def run_loop(run: Run) -> None:
     run.journal.status("running", step=run.engine.step)
     if run.engine.step == 0:
         _sample(run)
-    with _asked_to_stop() as stop:
+    counted = phase("step", run.plan.num_steps, done=run.engine.step, numbered=True)
+    with asked_to_stop(STOPPING) as stop, counted as steps:
         while run.engine.step < run.plan.num_steps:
-            _one_step(run)
+            _one_step(run, steps)
             if any_process(stop()):
                 _save(run)
                 run.journal.status("interrupted", step=run.engine.step)
@@ -131,7 +142,7 @@ def run_loop(run: Run) -> None:
     run.journal.status("done", step=run.engine.step)
 
 
-def _one_step(run: Run) -> None:
+def _one_step(run: Run, steps: Phase) -> None:
     began = time.monotonic()
     batch = next(run.feed)
     metrics = run.engine.update(batch) | run.feed.metrics()
@@ -142,7 +153,7 @@ def _one_step(run: Run) -> None:
     last = step == plan.num_steps
     best = False
     if run.evaluate is not None and plan.evaluate_every is not None and (step % plan.evaluate_every == 0 or last):
-        with run.engine.policy.whole_weights():
+        with phase("evaluating"), run.engine.policy.whole_weights():
             found = run.evaluate()
         metrics |= {f"validation/{name}": value for name, value in found.items()}
         if found["loss/total"] < run.best_loss:
@@ -159,6 +170,7 @@ def _one_step(run: Run) -> None:
         timed["value/explained"] = explained_variance_of(metrics)
     if step % plan.log_every == 0 or last or best:
         _log(run, timed)
+    steps.reach(step, facts=told_of(timed))
     run.show(step, plan.num_steps, timed)
     alarms = [] if run.watch is None else run.watch.look(step, timed)
     if step % plan.save_every == 0 or last or best or alarms:
@@ -189,6 +201,11 @@ def _save(run: Run) -> None:
     policy, first = run.engine.policy, rank_and_size()[0] == 0
     if not first and policy.sharding is None:
         return
+    with phase("saving"):
+        _write(run, first=first)
+
+
+def _write(run: Run, *, first: bool) -> None:
     step = run.engine.step
     _sample(run)
     kept = learned(run.engine, run.trained, keep=first)
@@ -201,21 +218,3 @@ def _save(run: Run) -> None:
     tensors = run.feed.tensors()
     run.journal.write_checkpoint(step, lambda folder: write_state(folder, run.engine, kept, facts, tensors))
     run.journal.prune(run.plan.keep_checkpoints, run.best_step)
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C asks for a stop after the current update; a second one stops at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
