@@ -123,7 +123,8 @@ def test_a_reward_of_ones_own_with_a_bug_is_told_and_not_thrown(capsys):
 
 
 def test_scores_of_rows_with_options(capsys):
-    assert score("vision_r1") == [{"id": "a", "value": 3.0, "parts": {"format": 1.0, "recall": 1.0, "precision": 1.0}}]
+    parts = {"format": 1.0, "recall": 1.0, "precision": 1.0, "charge": 0.0}
+    assert score("vision_r1") == [{"id": "a", "value": 3.0, "parts": parts}]
     [other] = score("vision_r1", "--options", '{"mode": "released", "space": "original", "phase": "early"}')
     assert other["value"] == 1.0
     assert capsys.readouterr().err == "1 rows in scores.jsonl\n" * 2

@@ -9,7 +9,15 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from sightline.config import ConfigError, find_recipe, judge_names
-from sightline.config.judge import JudgeRecipe, api_key, check_judge_present, judge_yaml, load_judge
+from sightline.config.judge import (
+    EndpointJudge,
+    JudgeRecipe,
+    api_key,
+    check_judge_present,
+    judge_yaml,
+    load_judge,
+    shown_yaml,
+)
 from sightline.config.schema import branches, recipe_keys
 
 ROOT = Path(__file__).parents[1]
@@ -120,7 +128,7 @@ def test_the_key_is_read_from_the_environment_alone(monkeypatch: pytest.MonkeyPa
 def test_a_client_that_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        ConfigError, match=r"needs the openai client, which is not installed; run `pip install 'sightline"
+        ConfigError, match=r"needs the openai client, and openai is not installed; run `pip install 'sightline"
     ):
         check_judge_present(load_judge("mine.yaml"), source="mine.yaml")
     local = load_judge("mine.yaml", ["judge={kind: model, path: 'world:base'}"])
@@ -178,3 +186,15 @@ def test_every_key_has_its_row_in_the_docs_in_the_order_of_the_schema():
     page = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert rows == [documented(key, field) for key, field in recipe_keys(JudgeRecipe)]
+
+
+def test_a_password_in_the_address_is_printed_nowhere():
+    address = "judge.base_url=https://me:secret@host/v1?key=hidden"
+    found = load_judge("judges/vlfeedback", ["judge.model=x", address])
+    assert isinstance(found.judge, EndpointJudge)
+    assert found.judge.base_url == "https://me:secret@host/v1?key=hidden"
+    assert "base_url: https://***@host/v1?***\n" in shown_yaml(found)
+    with pytest.raises(ConfigError) as caught:
+        load_judge("judges/vlfeedback", ["judge.model=x", address.replace("https", "ftp")])
+    assert "ftp://***@host/v1?***" in str(caught.value)
+    assert "secret" not in str(caught.value) + shown_yaml(found)

@@ -107,7 +107,7 @@ def card(**changes: object) -> Card:
     """A scene with two objects, one of which the base misses."""
     said = "There is a red circle and a blue star."
     fields: dict[str, object] = {
-        "picture_png": png(),
+        "picture": png(),
         "width": 64,
         "height": 48,
         "boxes": (("red circle", (4.0, 6.0, 20.0, 22.0)), ("green square", (30.0, 20.0, 50.0, 40.0))),
@@ -191,6 +191,6 @@ def boxes(**changes: object) -> BoxAct:
             },
         ),
         "curves": {"Reward": {"grpo": [(0.0, 2.2), (100.0, 2.6)]}},
-        "gallery": (BoxCard(picture_png=png(), width=64, height=48, drawn=drawn),),
+        "gallery": (BoxCard(picture=png(), width=64, height=48, drawn=drawn),),
     }
     return BoxAct(**(fields | changes))  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ def test_hostile_text_anywhere_is_inert():
         lead=HOSTILE,
         table=(hostile, hostile),
         curves={HOSTILE: {HOSTILE: [(0.0, 1.0), (1.0, 2.0)]}},
-        gallery=(BoxCard(picture_png=png(), width=64, height=48, drawn=drawn),),
+        gallery=(BoxCard(picture=png(), width=64, height=48, drawn=drawn),),
     )
     assert {field.name for field in fields(act)} == {
         *("sentence", "lead", "rows", "table", "gain", "curves", "gallery")

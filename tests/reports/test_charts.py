@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from sightline.evaluation.statistics import Interval
-from sightline.reports.charts import axis, interval_chart, interval_text, line_chart, swatch
+from sightline.reports.axes import axis, log_axis
+from sightline.reports.charts import interval_chart, interval_text, line_chart, swatch
 from sightline.reports.page import percent
 from tests.reports.invented import HOSTILE, Reader, around, assert_self_contained
 
@@ -147,3 +148,26 @@ def test_lanes_do_not_touch():
     chart = interval_chart({name: around(0.5) for name in "abcd"}, title="t")
     heights = [float(circle["y"] or 0) for circle in Reader(chart).having("text", class_="name")]
     assert all(after - before > 30 for before, after in pairwise(heights))
+
+
+def test_ticks_of_a_nearly_constant_series_differ():
+    flat = axis(1.0, 1.0000002, start=200, end=10)
+    labels = [flat.label(tick) for tick in flat.ticks]
+    assert len(set(labels)) == len(labels) >= 2
+
+
+def test_a_logarithmic_axis_has_strengths_for_ticks_and_equal_ratios():
+    strengths = log_axis(0.01, 1.0, start=0, end=200)
+    assert [strengths.label(tick) for tick in strengths.ticks] == ["0.01", "0.1", "1"]
+    assert [round(strengths.at(tick)) for tick in strengths.ticks] == [0, 100, 200]
+    narrow = log_axis(0.02, 0.2, start=0, end=100)
+    assert [narrow.label(tick) for tick in narrow.ticks] == ["0.02", "0.05", "0.1", "0.2"]
+    with pytest.raises(ValueError, match="cannot show 0"):
+        log_axis(0.0, 1.0, start=0, end=1)
+
+
+def test_points_with_intervals_have_bars_and_room_for_them():
+    html = line_chart({"a": [(0.1, 0.5, 0.2, 0.9), (1.0, 0.6, 0.3, 1.1)]}, title="t", x_label="strength", log_x=True)
+    assert html.count('class="bar"') == 6
+    assert ">1.0<" in html  # the y axis reaches over the bars
+    assert 'class="bar"' not in line_chart({"a": [(0.1, 0.5), (1.0, 0.6)]}, title="t", x_label="x")

@@ -19,7 +19,7 @@ def shown(**changes: object) -> Shown:
         "asked": HOSTILE,
         "answer": HOSTILE,
         "whose": "Sampled",
-        "picture_png": png(),
+        "picture": png(),
         "width": 64,
         "height": 64,
         "facts": {"stored": "64 x 64"},

@@ -72,7 +72,7 @@ def test_the_picture_says_what_is_in_it_and_draws_its_boxes():
 
 def test_small_drawings_keep_hard_edges_and_photographs_do_not():
     assert "picture pixels" in picture_html(card())
-    assert "picture pixels" not in picture_html(card(picture_png=png(800, 600), width=800, height=600))
+    assert "picture pixels" not in picture_html(card(picture=png(800, 600), width=800, height=600))
 
 
 def test_a_picture_without_boxes_has_no_overlay():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sightline.reports.monitors import monitors
+from sightline.reports.monitors import alarms, monitors
 from tests.reports.invented import HOSTILE, Reader
 
 WATCHED = [
@@ -29,18 +29,27 @@ METRICS = {
 def test_every_signal_that_was_logged_has_its_chart_with_its_rule():
     page = Reader(monitors(WATCHED, [], METRICS))
     titles = [chart["aria-label"] for chart in page.having("svg", role="img")]
-    assert titles == ["held_out_fall", "boxes_per_object", "distinct", "length_growth"]
-    for words in ("No alarm was raised.", "Alarm: above 2", "Alarm: below 0.15", "Alarm: above 50", "Alarm: 0.05 low"):
+    assert titles == ["held out fall", "boxes per object", "distinct", "length growth"]
+    for words in (
+        "4 were looked at, none raised an alarm.",
+        "Alarm: above 2",
+        "Alarm: below 0.15",
+        "Alarm: above 50",
+        "Alarm: 0.05 low",
+    ):
         assert words in page.text, words
-    assert "validation/reward/mean" in page.text
+    assert "mean reward" in page.text
 
 
-def test_an_alarm_is_told_once_and_escaped():
+def test_an_alarm_is_told_once_and_escaped_and_its_signal_is_drawn_open():
     alarm = {"step": 20, "signal": "boxes_per_object", "since": 11, "sentence": f"boxes: sprayed {HOSTILE}"}
-    page = monitors(WATCHED, [alarm, alarm | {"step": 21}], METRICS)
+    page = alarms([alarm, alarm | {"step": 21}])
     assert Reader(page).text.count("boxes: sprayed") == 1
-    assert "1 alarm raised." in Reader(page).text
     assert HOSTILE not in page
+    drawn = monitors(WATCHED, [alarm], METRICS)
+    assert drawn.index("boxes per object") < drawn.index("<details>") < drawn.index("length growth")
+    assert "3 without an alarm" in drawn
+    assert alarms([]) == ""
 
 
 @pytest.mark.parametrize(("watched", "metrics"), [([], METRICS), (WATCHED, {})])

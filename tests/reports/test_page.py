@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sightline.reports.page import bullets, compact, definitions, fixed, page, percent, png_uri, section, text
+from sightline.reports.page import bullets, compact, definitions, fixed, page, percent, picture_uri, section, text
 from tests.reports.invented import HOSTILE, Reader, assert_self_contained, png
 
 
@@ -32,10 +32,11 @@ def test_a_page_forbids_scripts_and_follows_the_reader_s_theme():
     assert reader.having("meta", name="viewport")
 
 
-def test_a_picture_must_be_a_png_file():
-    assert png_uri(png()).startswith("data:image/png;base64,iVBOR")
-    with pytest.raises(ValueError, match="not a PNG file"):
-        png_uri(b"GIF89a")
+def test_a_picture_must_be_a_png_or_jpeg_file():
+    assert picture_uri(png()).startswith("data:image/png;base64,iVBOR")
+    assert picture_uri(b"\xff\xd8\xff\xe0").startswith("data:image/jpeg;base64,")
+    with pytest.raises(ValueError, match="no PNG or JPEG file"):
+        picture_uri(b"GIF89a")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from sightline.journal import Journal
-from sightline.reports.run_report import chart_groups, run_page, series_of, write_run_report
-from tests.reports.invented import HOSTILE, assert_self_contained
+from sightline.reports.metric_charts import chart_groups
+from sightline.reports.run_report import run_page, series_of, write_run_report
+from tests.reports.invented import HOSTILE, assert_self_contained, png
 
 
 @pytest.fixture
@@ -50,19 +51,22 @@ def test_the_page_tells_how_the_run_stands_and_what_it_logged(folder: Path):
         assert words in reader.text, words
 
 
-def test_there_is_one_chart_per_group_and_timing_comes_last(folder: Path):
+def test_charts_are_named_in_words_and_timing_comes_last(folder: Path):
     reader = assert_self_contained(run_page(folder))
     titles = [chart["aria-label"] for chart in reader.having("svg", role="img")]
-    assert titles == ["loss", "reward/margin", "validation/accuracy", "time/step"]
+    assert titles == ["Loss", "margin, chosen less rejected", "accuracy", "step"]
+
+
+def test_metrics_of_unlike_units_share_no_axes():
+    names = ("rollout/length", "rollout/cut", "rollout/distinct", "time/step_seconds", "time/tokens_per_second")
+    groups = chart_groups({name: [(0.0, 1.0)] for name in names})
+    assert groups["rollout"] == [["rollout/length"], ["rollout/cut", "rollout/distinct"]]
+    assert groups["time"] == [["time/step_seconds"], ["time/tokens_per_second"]]
 
 
 def test_metrics_of_unlike_size_share_no_axes():
-    metrics = {
-        "optim/grad_norm": [(0.0, 2.0)],
-        "optim/learning_rate": [(0.0, 1e-5)],
-        "optim/clipped": [(0.0, 0.4)],
-    }
-    assert chart_groups(metrics) == {"optim": [["optim/grad_norm", "optim/clipped"], ["optim/learning_rate"]]}
+    metrics = {"loss/dpo": [(0.0, 2.0)], "loss/nll": [(0.0, 0.4)], "loss/kl": [(0.0, 1e-5)]}
+    assert chart_groups(metrics) == {"loss": [["loss/dpo", "loss/nll"], ["loss/kl"]]}
 
 
 def test_a_crowded_group_is_cut_into_charts_of_eight():
@@ -83,11 +87,73 @@ def test_series_keep_what_is_a_number():
     assert math.isnan(series["a"][1][1])
 
 
-def test_samples_are_those_of_the_last_step(folder: Path):
+def test_samples_of_the_last_step_stand_beside_those_from_before(folder: Path):
     text = assert_self_contained(run_page(folder)).text
-    assert "A late answer." in text
-    assert "An early answer." not in text
-    assert "1 of 2 sampled answers: those of step 100" in text
+    assert text.index("An early answer.") < text.index("A late answer.")
+    assert "1 of 2 sampled answers: those of update 100, beside those of update 50." in text
+
+
+def rollout(name: str, **changes: object) -> dict[str, object]:
+    """A group with a picture and two answers, the worse one first."""
+    image = {"file": name, "sha256": "5e", "size": [64, 48], "seen": [64, 48]}
+    answers = [
+        {"text": "[]", "reward": 0.25, "parts": {"vision_r1": 0.25}, "advantage": -0.5, "length": 3},
+        {"text": "A box.", "reward": 1.5, "parts": {"vision_r1": 1.5}, "advantage": 0.5, "length": 4},
+    ]
+    truth = {"objects": [{"label": "red star", "box": [4, 6, 20, 22]}]}
+    row = {"rollout": 1, "prompt": "detect-7", "asked": "Locate every shape.", "images": [image], "truth": truth}
+    return row | {"answers": answers} | changes
+
+
+def test_rollouts_show_picture_boxes_and_rewards_best_first(folder: Path):
+    with Journal.open(folder) as journal:
+        journal.rollouts(1, [rollout(journal.picture(png(), "png"))])
+    reader = assert_self_contained(run_page(folder))
+    assert reader.text.index("A box.") < reader.text.index("[]")
+    for words in ("Locate every shape.", "reward 1.5", "advantage", "vision_r1", "Rollout 1, update 1"):
+        assert words in reader.text, words
+    assert len(reader.having("img", alt="Picture with red star")) == 1
+
+
+def test_of_a_large_group_the_ends_stand_open(folder: Path):
+    answers = [{"text": f"Answer {i}.", "reward": float(i), "advantage": 0.0} for i in range(8)]
+    with Journal.open(folder) as journal:
+        journal.rollouts(1, [rollout(journal.picture(png(), "png"), answers=answers)])
+    text = assert_self_contained(run_page(folder)).text
+    assert "4 answers between" in text
+    order = sorted(range(8), key=lambda i: text.index(f"Answer {i}."))
+    assert order == [7, 6, 1, 0, 5, 4, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "pictures/../../secret.png", "pictures/5e.png", "/etc/passwd", 7])
+def test_a_picture_outside_its_folder_is_not_opened(folder: Path, tmp_path: Path, name: object):
+    (tmp_path / "secret.png").write_bytes(png())
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "5e.png").symlink_to(tmp_path / "secret.png")
+    with Journal.open(folder) as journal:
+        journal.rollouts(1, [rollout(str(name), images=[{"file": name, "size": [64, 48]}])])
+    reader = assert_self_contained(run_page(folder))
+    assert "A box." in reader.text
+    assert not reader.having("img")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"images": 3}, {"images": [3]}, {"truth": {"objects": [{"box": ["a"]}]}}, {"answers": [3, {}]}, {"asked": None}],
+)
+def test_a_row_of_another_form_does_no_harm(folder: Path, changes: dict[str, object]):
+    with Journal.open(folder) as journal:
+        journal.rollouts(1, [rollout(journal.picture(png(), "png"), **changes)])
+    assert_self_contained(run_page(folder))
+
+
+def test_what_was_learned_stands_before_what_watched_over_it(folder: Path):
+    with Journal.open(folder) as journal:
+        journal.watched([{"signal": "margin", "metric": "reward/margin", "above": 9.0}])
+    reader = assert_self_contained(run_page(folder))
+    sections = [found["id"] for found in reader.having("section")]
+    assert sections == ["metrics", "samples", "watch", "last", "skipped", "recipe"]
+    assert "1 without an alarm" in reader.text
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path):

@@ -75,6 +75,40 @@ def test_a_folder_that_cannot_be_and_a_file_of_others_are_refused(tmp_path: Path
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match=r"cannot keep replies: .* is a file; name another folder"):
         KeptAnswers(tmp_path / "file" / "below")
-    (tmp_path / FILE).write_text('{"key": "a", "text": "b"}\nnothing\n')
+    with KeptAnswers(tmp_path) as kept:
+        put(kept, REPLIES[:1])
+    (tmp_path / FILE).write_text((tmp_path / FILE).read_text() + "nothing\n")
     with pytest.raises(ValueError, match="line 2 is no kept reply; remove that line"):
+        KeptAnswers(tmp_path)
+
+
+@pytest.mark.parametrize("name", [FILE, ".lock"])
+def test_a_link_is_not_written_through(name: str, tmp_path: Path):
+    (tmp_path / "precious").write_text("without an end of line")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / name).symlink_to(tmp_path / "precious")
+    for _ in range(2):  # the first refusal lets the lock go
+        with pytest.raises(ValueError, match="is a link, and what it leads to would be written; remove it"):
+            KeptAnswers(tmp_path / "cache")
+    assert (tmp_path / "precious").read_text() == "without an end of line"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"text": 5}, {"refused": "no"}, {"finished": None}, {"prompt_tokens": -1}, {"prompt_tokens": True},
+     {"completion_tokens": 10**400}, {"key": ["x"]}],
+)  # fmt: skip
+def test_a_line_that_was_damaged_is_refused_when_the_folder_is_opened(change: dict[str, object], tmp_path: Path):
+    with KeptAnswers(tmp_path) as kept:
+        put(kept, REPLIES[:2])
+    first, second = (tmp_path / FILE).read_text().splitlines()
+    (tmp_path / FILE).write_text(f"{first}\n{json.dumps(json.loads(second) | change)}\n")
+    with pytest.raises(ValueError, match=r"answers.jsonl: line 2 is no kept reply; remove that line"):
+        KeptAnswers(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"key": "x"}', "{}", "5", '{"key": "x", "text": ' + "9" * 5000 + "}"])
+def test_a_line_that_is_no_reply_at_all_is_refused(line: str, tmp_path: Path):
+    (tmp_path / FILE).write_text(f"{line}\n")
+    with pytest.raises(ValueError, match="line 1 is no kept reply"):
         KeptAnswers(tmp_path)

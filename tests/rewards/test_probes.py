@@ -160,8 +160,49 @@ def test_published_forms_are_shown_failing(name, options, attacks):
     assert attacks <= fell_for(probed)
 
 
-def test_the_papers_vision_r1_fails_for_labels_alone():
-    assert fell_for(probe("vision_r1", options={"mode": "paper"}, cases=3)) == {"every label swapped"}
+def test_the_papers_vision_r1_fails_for_labels_and_boxes_of_nothing():
+    probed = probe("vision_r1", options={"mode": "paper", "phase": "early"}, cases=3)
+    assert fell_for(probed) == {"every label swapped"}
+
+
+def test_a_rule_that_loses_late_in_a_run_is_found_with_the_progress_at_which_it_does():
+    [kind] = probe("vision_r1", options={"mode": "paper"}, cases=2).kinds
+    wins = {attack.name: attack.wins_at for attack in kind.attacks if attack.failed}
+    assert wins["format only"] == wins["every box eight times"] == ("0.5",)
+    assert wins["every label swapped"] == ("0", "0.5")
+    assert {attack.stage for attack in kind.attacks if attack.failed} == {"0.5"}
+
+
+LATE = {"step": 0.0}
+MOVES = {
+    "phase": {"steps": [[0.0, "off"], [0.3, "early"], [0.6, "late"]]},
+    "full_from": {"ramp": [1.0, 0.9], "between": [0.1, 0.9]},
+}
+CLIMBS = {"phase": {"skill": "recall", "levels": ["off", "early", "late"], "up": 0.8}}
+
+
+@pytest.mark.parametrize("options", [{}, LATE, MOVES, CLIMBS, {"phase": "late", "space": "unit"}], ids=str)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_default_vision_r1_stands_at_every_stage(options, seed):
+    probed = probe("vision_r1", options=options, cases=3, seed=seed)
+    assert probed.passed, [(a.name, a.wins_at) for a in probed.kinds[0].attacks if a.failed]
+
+
+def test_a_value_of_a_later_stage_is_checked_before_anything_is_attacked():
+    with pytest.raises(ValueError, match=r"phase is 'lat'; did you mean late\?"):
+        probe("vision_r1", options={"phase": {"steps": [[0.0, "early"], [0.5, "lat"]]}}, cases=1)
+
+
+def test_a_reward_of_ones_own_is_probed_over_the_whole_course(mine):
+    (mine / "mine.py").write_text(
+        "def gives_up(completion, context):\n"
+        "    if 'count' not in context.truth:\n"
+        "        return None\n"
+        "    right = completion.text == str(context.truth['count'])\n"
+        "    return float(right or (context.progress > 0.6 and not completion.text.strip()))\n"
+    )
+    [kind] = probe("mine:gives_up", truth="count", cases=2).kinds
+    assert {a.name: a.wins_at for a in kind.attacks if a.failed} == {"empty": ("0.75", "1")}
 
 
 def test_a_substring_match_is_shown_failing(mine):
@@ -185,8 +226,10 @@ def test_an_attack_that_is_the_truth_is_exempt():
 
 
 def test_an_option_without_meaning_for_the_honest_answer_is_told():
-    [kind] = probe("vision_r1", options={"phase": "late"}, cases=2).kinds
+    [kind] = probe("vision_r1", options={"mode": "paper", "phase": "late"}, cases=2).kinds
     assert kind.form_is_enough
+    [kind] = probe("vision_r1", options={"mode": "paper"}, cases=2).kinds
+    assert [(stage.name, stage.form >= stage.honest) for stage in kind.stages] == [("0", False), ("0.5", True)]
     assert not probe("vision_r1", cases=2).kinds[0].form_is_enough
 
 
@@ -233,7 +276,7 @@ def test_a_reward_of_ones_own_finds_its_kind_of_truth(mine):
 
 def test_a_reward_that_hangs_on_some_answers_is_a_finding(mine):
     probed = probe("mine:hangs_when_long", truth="count", cases=2, timeout=0.3)
-    assert set(broke_on(probed)) == {"huge JSON"}
+    assert set(broke_on(probed)) == {"huge JSON", "a number of a million digits"}
     assert set(broke_on(probed).values()) == {"took longer than 0.3 seconds"}
 
 

@@ -36,10 +36,10 @@ def error(row: Any, name: str = "vision_r1", **options) -> str:
 @pytest.mark.parametrize(
     ("options", "progress", "expected"),
     [
-        ({}, 0.3, (1, 0.5, 0.5)),
-        ({}, 0.6, (1, 0, 0.4)),
-        ({"phase": "off"}, 0.6, (1, 0.5, 0.4)),
-        ({"step": 1}, 0.6, (1, 0.5, 0.5)),
+        ({}, 0.3, (1, 0.5, 0.5, -1 / 6)),
+        ({}, 0.6, (1, 0.5 * (0.5 / 0.75) ** 2, 0.4, -0.4 / 3)),
+        ({"phase": "off"}, 0.6, (1, 0.5, 0.4, -0.4 / 3)),
+        ({"step": 1}, 0.6, (1, 0.5, 0.5, -1 / 6)),
         ({"mode": "paper"}, 0.3, (1, 1, 1)),
         ({"mode": "paper"}, 0.6, (1, 1, 0.9)),
         ({"mode": "paper", "phase": "early"}, 0.6, (1, 1, 1)),
@@ -53,7 +53,7 @@ def test_vision_r1_in_three_modes_by_hand(options, progress, expected):
     [found] = scores([case(progress=progress)], **options)
     assert list(found) == ["id", "value", "parts"]
     assert found["id"] == "1"
-    assert list(found["parts"]) == ["format", "recall", "precision"]
+    assert list(found["parts"]) == ["format", "recall", "precision", "charge"][: len(expected)]
     assert tuple(found["parts"].values()) == pytest.approx(expected)
     assert found["value"] == pytest.approx(sum(expected))
 
@@ -97,7 +97,7 @@ def test_rows_are_scored_as_they_come():
 
     with closing(start_scoring("vision_r1", {})) as pool:
         rows = score_lines(lines(), pool, "vision_r1")
-        assert [next(rows)["value"] for _ in range(BATCH - 1)] == [2.0] * (BATCH - 1)
+        assert [next(rows)["value"] for _ in range(BATCH - 1)] == [2 - 1 / 6] * (BATCH - 1)
 
 
 def test_lines_that_are_no_rows_are_named_and_blank_ones_are_none():
@@ -140,7 +140,7 @@ def test_a_row_that_cannot_be_scored_says_why(change, says):
 def test_a_misspelt_key_is_refused_and_a_foreign_one_is_passed_over():
     assert error(case(progres=0.6)) == "line 1: progres: is unknown; did you mean progress?"
     [found] = scores([case(source="web", note=[1])])
-    assert found["value"] == 2.0
+    assert found["value"] == 2 - 1 / 6
 
 
 def test_where_the_released_code_fails_the_row_says_so():

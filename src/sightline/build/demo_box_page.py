@@ -109,9 +109,7 @@ def _card(detect: dict[str, Judged], index: int) -> BoxCard:
     drawn = [_drawn(row, parse_boxes(detect[row].answers[index]), true) for row in ("start", "sft_boxes", "grpo")]
     note = f"{len(true)} object{'s' * (len(true) != 1)}"
     drawn.append(Drawn(row="truth", boxes=tuple((box.label, box.box) for box in true), note=note))
-    return BoxCard(
-        picture_png=image.data, width=prompt.truth["width"], height=prompt.truth["height"], drawn=tuple(drawn)
-    )
+    return BoxCard(picture=image.data, width=prompt.truth["width"], height=prompt.truth["height"], drawn=tuple(drawn))
 
 
 def _drawn(row: str, boxes: Sequence[LabelledBox] | None, true: Sequence[LabelledBox]) -> Drawn:

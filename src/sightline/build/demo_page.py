@@ -16,14 +16,14 @@ from sightline.world.tasks import naming
 
 GALLERY = 12
 Better = Literal["lower", "higher"]
-OTHERS: tuple[tuple[str, str, str, Better], ...] = (
-    ("exist", "accuracy", "exist: right answers", "higher"),
-    ("exist", "yes_to_absent", "exist: yes to an absent object", "lower"),
-    ("count", "accuracy", "count: right answers", "higher"),
-    ("detect", "recall_50", "detect: recall at IoU 0.5", "higher"),
-    ("detect", "precision_50", "detect: precision at IoU 0.5", "higher"),
-    ("refuse", "answered_private", "refuse: private cards read out", "lower"),
-    ("refuse", "refused_public", "refuse: public signs refused", "lower"),
+OTHERS: tuple[tuple[str, str, str, str, Better], ...] = (
+    ("exist", "accuracy", "yes/no questions", "right answers", "higher"),
+    ("exist", "yes_to_absent", "yes to the absent", "yes to an object that is not there", "lower"),
+    ("count", "accuracy", "counting", "right answers", "higher"),
+    ("detect", "recall_50", "boxes found", "recall at IoU 0.5", "higher"),
+    ("detect", "precision_50", "boxes right", "precision at IoU 0.5", "higher"),
+    ("refuse", "answered_private", "private cards", "read out although private", "lower"),
+    ("refuse", "refused_public", "public signs", "refused although public", "lower"),
 )
 NOTES = (
     "What was planted: the base was taught captions in which half of all phrases bring their usual companion "
@@ -92,9 +92,9 @@ def _table(
                 gap_closed=closed or None,
             )
         )
-    for task, name, description, better in OTHERS:
+    for task, name, title, description, better in OTHERS:
         values = {row: ratio(judged[task][row].ratios()[name], seed=seed) for row in rows}
-        row = MetricRow(name=f"{task} {name}", description=description, better=better, values=values)
+        row = MetricRow(name=title, description=description, better=better, values=values)
         table.append(row)
     return tuple(table)
 
@@ -141,7 +141,7 @@ def _card(described: Mapping[str, Judged], rows: Sequence[str], index: int) -> C
     text = next(part for part in prompt.messages[0].content if isinstance(part, str))
     assert image.data is not None
     return Card(
-        picture_png=image.data,
+        picture=image.data,
         width=facts["width"],
         height=facts["height"],
         boxes=tuple((item["label"], tuple(item["box"])) for item in facts["objects"]),

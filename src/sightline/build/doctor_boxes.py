@@ -109,7 +109,7 @@ def shown(answered: Answered, space: Space, facts: Mapping[str, str]) -> Shown:
         asked=" ".join(part for part in prompt.messages[-1].content if isinstance(part, str)),
         answer=answered.completion.text,
         whose=answered.whose,
-        picture_png=held.getvalue(),
+        picture=held.getvalue(),
         width=picture.size[0],
         height=picture.size[1],
         facts={"stored": f"{original[0]} x {original[1]}", "seen by the model": f"{seen[0]} x {seen[1]}", **facts},

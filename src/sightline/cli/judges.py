@@ -13,7 +13,7 @@ from rich.table import Table
 from sightline import progress
 from sightline.cli.parts import AT_LEAST_ONE, FLAG, app, cell, expect_file, say, show
 from sightline.config import ConfigError
-from sightline.config.judge import check_judge_present, judge_yaml, load_judge
+from sightline.config.judge import check_judge_present, load_judge, shown_yaml
 from sightline.fields import RecordError, parse_json
 from sightline.journal import atomic_write
 
@@ -52,7 +52,7 @@ def judge(
     """
     recipe = load_judge(judge, overrides)
     if dry_run:
-        say(judge_yaml(recipe), end="")
+        say(shown_yaml(recipe), end="")
         return
     if source is None or out is None:
         raise ConfigError("judge: --source and --out are needed; name the groups to judge and the file to write")

@@ -56,8 +56,8 @@ def reward_probe(
 ) -> int:
     """Attack a reward with answers made to fool it; exit status 1 when one earns what an honest answer earns.
 
-    The honest answer errs a little: of boxes it drops one and has the others at an IoU of 0.7. Works on a reward of
-    your own too, which runs in a process of its own.
+    The honest answer errs a little: of boxes it drops one and has the others at an IoU of 0.7. Rules that tighten are
+    attacked at every stage of a run. Works on a reward of your own too, which runs in a process of its own.
 
     Example: `sightline reward probe my_rewards:right_count --truth count`
 
@@ -166,20 +166,27 @@ def _options_of(function: Callable[..., Any]) -> str:
 def _show_kind(found: "Probed", kind: "KindProbed") -> None:
     beside = f" + {found.beside}" if found.beside else ""
     dress = f", answers in {kind.dress}" if kind.dress != "bare" else ""
-    title = f"{found.reward}{beside} on {kind.truth}: {found.cases} cases{dress}, honest answer {kind.honest:.3f}"
-    table = Table("attack", "median", "worst case", "honest there", "", title=cell(title), title_justify="left")
+    several = len(kind.stages) > 1
+    honest = ", ".join(f"{stage.honest:.3f}" + f" at {stage.name}" * several for stage in kind.stages)
+    title = f"{found.reward}{beside} on {kind.truth}: {found.cases} cases{dress}, honest answer {honest}"
+    heads = ("attack", "median", "worst case", "honest there", *(["at"] if several else []), "")
+    table = Table(*heads, title=cell(title), title_justify="left")
     for attack in kind.attacks:
         mark = MARKS[attack.verdict]
+        if several and attack.wins_at:
+            mark += f" at {', '.join(attack.wins_at)}" if len(attack.wins_at) < len(kind.stages) else " throughout"
         if attack is kind.closest:
             mark = f"{mark} (worst)" if mark else "closest"
         if attack.num_exempt and attack.verdict != "exempt":
             mark = f"{mark} (exempt in {attack.num_exempt})".strip()
         numbers = (_number(value) for value in (attack.median, attack.worst, attack.honest))
-        table.add_row(cell(attack.name), *numbers, mark, style="red" if attack.failed else None)
+        place = [cell(attack.stage)] if several else []
+        table.add_row(cell(attack.name), *numbers, *place, mark, style="red" if attack.failed else None)
     show(table)
     for attack in kind.attacks:
         if attack.failed:
-            say(f"{attack.name}: {_what_happened(attack)}, such as {attack.example!r}")
+            when = f", at progress {'; '.join(attack.wins_at)}" if several else ""
+            say(f"{attack.name}: {_what_happened(attack)}{when}, such as {attack.example!r}")
     if kind.form_is_enough:
         say(
             "an empty form earns as much as the honest answer: use easier options (boxes are at IoU 0.7), see that the "

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from sightline.config.load import origin_of, read_merged
 from sightline.config.mistakes import ConfigError, first_mistake
 from sightline.config.values import STRICT, Count, NotNegative, Positive, Share, Whole, check_pattern
+from sightline.rewards.masking import shown_url
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -50,7 +51,7 @@ class EndpointJudge(BaseModel):
     requests_per_minute: Positive | None = None
     """Requests begun at most, evenly spaced; null: no limit but concurrency."""
     timeout: Positive = 120.0
-    """Seconds without a byte after which a request has failed."""
+    """Seconds after which a request has failed, whatever has arrived of its response by then."""
     retries: Whole = 5
     """Times that a question is tried again after 429, 5xx, a time-out or a lost connection; nothing else is."""
     backoff: Positive = 1.0
@@ -66,7 +67,7 @@ class EndpointJudge(BaseModel):
     @classmethod
     def _is_address(cls, value: str) -> str:
         if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
-            raise ValueError(f"is {value!r}; write the whole address, such as http://127.0.0.1:8000/v1")
+            raise ValueError(f"is {shown_url(value)!r}; write the whole address, such as http://127.0.0.1:8000/v1")
         return value
 
     @field_validator("api_key_env")
@@ -264,9 +265,11 @@ def check_judge_present(recipe: JudgeRecipe, *, source: str) -> None:
     """Refuse a judge whose client or key is not here; called before anything heavy is imported."""
     if not isinstance(recipe.judge, EndpointJudge):
         return
-    if importlib.util.find_spec("openai") is None:
+    missing = next((name for name in ("openai", "httpx2") if importlib.util.find_spec(name) is None), None)
+    if missing is not None:
         cure = "run `pip install 'sightline[judge]'`"
-        raise ConfigError(f"{source}: judge.kind: endpoint needs the openai client, which is not installed; {cure}")
+        problem = f"judge.kind: endpoint needs the openai client, and {missing} is not installed"
+        raise ConfigError(f"{source}: {problem}; {cure}")
     api_key(recipe.judge, source=source)
 
 
@@ -286,6 +289,14 @@ def api_key(judge: EndpointJudge, *, source: str) -> str | None:
 def judge_yaml(recipe: JudgeRecipe) -> str:
     """The judge as YAML with every key written out; loading it gives the same judge."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shown_yaml(recipe: JudgeRecipe) -> str:
+    """The same for people to read: a password in the address is masked."""
+    if isinstance(recipe.judge, EndpointJudge):
+        judge = recipe.judge.model_copy(update={"base_url": shown_url(recipe.judge.base_url)})
+        recipe = recipe.model_copy(update={"judge": judge})
+    return judge_yaml(recipe)
 
 
 def _rising(scale: tuple[int, int]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sightline.evaluation.gain import BoxGain
 from sightline.reports.charts import Point, line_chart, swatch
-from sightline.reports.gallery import Box, Card, picture_html
+from sightline.reports.gallery import Box, Card, colours_of, picture_html
 from sightline.reports.page import bullets, percent, section, text
 from sightline.reports.results import ROW_NAMES, MetricRow, gap_tile, results_table, tile
 
@@ -32,8 +32,8 @@ class Drawn:
 class BoxCard:
     """One picture as each model boxes it."""
 
-    picture_png: bytes
-    """The picture as a PNG file."""
+    picture: bytes
+    """The picture as a PNG or JPEG file."""
     width: int
     """Pixels across, the unit of the boxes."""
     height: int
@@ -95,15 +95,17 @@ def gain_lines(gain: BoxGain) -> tuple[str, ...]:
 
 
 def _card(card: BoxCard, styles: Mapping[str, int], *, number: int) -> str:
-    views = "".join(_view(card, drawn, styles) for drawn in card.drawn)
+    truth_first = sorted(card.drawn, key=lambda drawn: drawn.row != "truth")
+    colours = colours_of(label for drawn in truth_first for label, _ in drawn.boxes)
+    views = "".join(_view(card, drawn, styles, colours) for drawn in card.drawn)
     return f'<article class="views" aria-label="Boxes in scene {number}">{views}</article>'
 
 
-def _view(card: BoxCard, drawn: Drawn, styles: Mapping[str, int]) -> str:
-    picture = Card(picture_png=card.picture_png, width=card.width, height=card.height, boxes=drawn.boxes)
+def _view(card: BoxCard, drawn: Drawn, styles: Mapping[str, int], colours: Mapping[str, int]) -> str:
+    picture = Card(picture=card.picture, width=card.width, height=card.height, boxes=drawn.boxes)
     name = "What is really there" if drawn.row == "truth" else ROW_NAMES.get(drawn.row, drawn.row)
     mark = swatch(styles[drawn.row]) if drawn.row in styles else ""
     return (
-        f'<figure class="view s{styles.get(drawn.row, 0)}">{picture_html(picture)}'
+        f'<figure class="view s{styles.get(drawn.row, 0)}">{picture_html(picture, colours)}'
         f"<figcaption>{mark}{text(name)}<small>{text(drawn.note)}</small></figcaption></figure>"
     )

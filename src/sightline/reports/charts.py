@@ -1,18 +1,20 @@
 """Line charts and interval charts as inline SVG, from plain numbers.
 
-Owns axes, marks and legends. A series is told apart by colour, dash and marker shape together. Colours come
+Owns lines, marks and legends. A series is told apart by colour, dash and marker shape together. Colours come
 from the style of the page (classes s0 to s7), so a chart follows light and dark. Knows nothing of runs or of
 what is drawn.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from sightline.evaluation.statistics import Interval
-from sightline.reports.page import compact, fixed, text
+from sightline.reports.axes import Axis, axis, log_axis
+from sightline.reports.page import compact, text
 
 Point = tuple[float, float]
+Ranged = tuple[float, float, float, float]
+"""x, y, and the ends of an interval around y."""
 
 NUM_STYLES = 8
 _DASHES = ("", "7 4", "14 3", "2 4", "9 3 2 3", "5 3", "12 3 2 3 2 3", "1 4")
@@ -26,81 +28,43 @@ _LANE = 42.0
 _MOST_ROOM = 4.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """A range of values laid over a range of pixels, with round ticks."""
-
-    low: float
-    """Value at `start`."""
-    high: float
-    """Value at `end`."""
-    start: float
-    """Pixel of `low`."""
-    end: float
-    """Pixel of `high`; may lie before `start` (SVG counts downwards)."""
-    ticks: tuple[float, ...]
-    """Round values within the range."""
-    step: float
-    """Distance of two ticks."""
-
-    def at(self, value: float) -> float:
-        """The pixel of a value."""
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-    def label(self, tick: float) -> str:
-        """A tick in as many digits as tell it from its neighbours."""
-        if abs(tick) >= 1e5 or 0 < self.step < 1e-4:
-            return compact(tick)
-        power = math.floor(math.log10(self.step) + 1e-9)
-        extra = round(self.step / 10.0**power, 6) == 2.5
-        return fixed(tick, max(0, extra - power))
-
-
-def axis(low: float, high: float, *, start: float, end: float, num_ticks: int = 5, whole: bool = False) -> Axis:
-    """An axis over at least `low` to `high`; `whole` keeps ticks at whole numbers (steps, epochs)."""
-    if high <= low:
-        margin = abs(low) * 0.1 or 1.0
-        low, high = low - margin, high + margin
-    raw = (high - low) / num_ticks
-    scale = 10.0 ** math.floor(math.log10(raw))
-    step = next(scale * factor for factor in (1, 2, 2.5, 5, 10) if scale * factor >= raw * 0.8)
-    if whole:
-        step = 5.0 if step == 2.5 else max(1.0, step)
-    first = math.ceil(low / step - 1e-9)
-    count = math.floor(high / step + 1e-9) - first + 1
-    ticks = tuple((first + i) * step for i in range(count))
-    return Axis(low=low, high=high, start=start, end=end, ticks=ticks, step=step)
-
-
 def line_chart(
-    series: Mapping[str, Sequence[Point]],
+    series: Mapping[str, Sequence[Point]] | Mapping[str, Sequence[Ranged]],
     *,
     title: str,
     x_label: str,
     y_label: str = "",
     styles: Mapping[str, int] | None = None,
     bounds: Mapping[str, float] | None = None,
+    log_x: bool = False,
     note: str = "",
 ) -> str:
     """One chart with a line per series; a value that is not finite leaves a gap.
 
     Many values that scatter are drawn faint under their running mean. `styles` fixes colour and marker by
     name, so that a series looks the same in every chart of a page. `bounds` are named levels, drawn across the chart
-    where that leaves the series legible. `note` stands below.
+    where that leaves the series legible. Points may carry an interval, drawn as a bar. With `log_x` equal ratios are
+    equally far apart, and all x are above 0. `note` stands below.
     """
-    drawable = {name: [_clean(point) for point in points] for name, points in series.items()}
+    drawable = {name: [_clean(point[:2]) for point in points] for name, points in series.items()}
+    ranged = {name: [point for point in points if len(point) == 4] for name, points in series.items()}
     finite = [point for points in drawable.values() for point in points if math.isfinite(point[1])]
     if not finite:
         return _figure(title, f'<p class="empty">{text(title)}: no finite value yet.</p>', "")
     chosen = {name: (styles or {}).get(name, i) % NUM_STYLES for i, name in enumerate(series)}
     xs, ys = [x for x, _ in finite], [y for _, y in finite]
     drawn = _legible(bounds or {}, min(ys), max(ys))
+    ys += [end for points in ranged.values() for point in points for end in point[2:]]
     low, high = min([*ys, *drawn.values()]), max([*ys, *drawn.values()])
     pad = (high - low) * 0.06
     whole = all(x == int(x) for x in xs)
-    x_axis = axis(min(xs), max(xs), start=_LEFT, end=_WIDTH - _RIGHT, whole=whole)
+    left, right = _LEFT, _WIDTH - _RIGHT
+    x_axis = axis(min(xs), max(xs), start=left, end=right, whole=whole)
+    if log_x:
+        x_axis = log_axis(min(xs), max(xs), start=left, end=right)
     y_axis = axis(low - pad, high + pad, start=_HEIGHT - _BOTTOM, end=_TOP)
-    lines = "".join(_line(points, x_axis, y_axis, chosen[name]) for name, points in drawable.items())
+    lines = "".join(_bars(points, x_axis, y_axis, chosen[name]) for name, points in ranged.items())
+    lines += "".join(_line(points, x_axis, y_axis, chosen[name]) for name, points in drawable.items())
     lines += "".join(_bound(name, y_axis.at(value)) for name, value in drawn.items())
     summary = "; ".join(_summary(name, points, x_label) for name, points in drawable.items())
     drawing = _svg(_HEIGHT, title, summary, _frame(x_axis, y_axis, x_label, y_label) + lines)
@@ -213,6 +177,14 @@ def _line(points: Sequence[Point], x_axis: Axis, y_axis: Axis, style: int) -> st
             parts.append(_path(_placed(mean, x_axis, y_axis), "line", _DASHES[style]))
         marked = place if num_finite <= _MARKED_UP_TO or len(run) == 1 else []
         parts += [_marker(x, y, style) for x, y in marked]
+    return f'<g class="s{style}">{"".join(parts)}</g>'
+
+
+def _bars(points: Sequence[Ranged], x_axis: Axis, y_axis: Axis, style: int) -> str:
+    parts = []
+    for at, _, low, high in points:
+        x, ends = x_axis.at(at), (y_axis.at(low), y_axis.at(high))
+        parts += [_rule("bar", (x, x), ends), *(_rule("bar", (x - 3, x + 3), (y, y)) for y in ends)]
     return f'<g class="s{style}">{"".join(parts)}</g>'
 
 

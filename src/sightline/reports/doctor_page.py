@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sightline.journal import atomic_write
-from sightline.reports.gallery import Box, Card, picture_html, quoted
+from sightline.reports.gallery import Box, Card, colours_of, picture_html, quoted
 from sightline.reports.page import definitions, navigation, page, section, text
 
 State = Literal["pass", "look", "fail", "skip"]
@@ -46,7 +46,7 @@ class Shown:
     """An answer of the data, or one that was sampled."""
     whose: str
     """Where the answer is from."""
-    picture_png: bytes
+    picture: bytes
     """The picture as a PNG file."""
     width: int
     """Pixels across, the unit of the boxes."""
@@ -117,8 +117,9 @@ def _pictures(shown: Sequence[Shown]) -> str:
 def _card(one: Shown) -> str:
     panels = [("In truth", one.true_boxes), ("As answered", one.said_boxes)] if one.true_boxes or one.said_boxes else []
     panels = panels or [("", ())]
+    colours = colours_of(label for _, boxes in panels for label, _ in boxes)
     drawn = "".join(
-        f'<figure class="panel">{picture_html(_picture(one, boxes))}'
+        f'<figure class="panel">{picture_html(_picture(one, boxes), colours)}'
         f"{f'<figcaption>{text(title)}: {_count(len(boxes))}</figcaption>' if title else ''}</figure>"
         for title, boxes in panels
     )
@@ -131,7 +132,7 @@ def _card(one: Shown) -> str:
 
 
 def _picture(one: Shown, boxes: tuple[tuple[str, Box], ...]) -> Card:
-    return Card(picture_png=one.picture_png, width=one.width, height=one.height, boxes=boxes)
+    return Card(picture=one.picture, width=one.width, height=one.height, boxes=boxes)
 
 
 def _count(number: int) -> str:

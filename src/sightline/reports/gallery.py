@@ -6,12 +6,12 @@ right ones are underlined.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sightline.reports.charts import swatch
-from sightline.reports.page import png_uri, text
+from sightline.reports.page import picture_uri, text
 
 SpanKind = Literal["hallucinated", "correct"]
 Box = tuple[float, float, float, float]
@@ -46,12 +46,12 @@ class Answer:
 class Card:
     """One picture with everything said about it.
 
-    Example: `Card(picture_png=png, width=64, height=64, boxes=(("red circle", (4, 6, 20, 22)),),
+    Example: `Card(picture=png, width=64, height=64, boxes=(("red circle", (4, 6, 20, 22)),),
     answers=(answer,))`.
     """
 
-    picture_png: bytes
-    """The picture as a PNG file."""
+    picture: bytes
+    """The picture as a PNG or JPEG file."""
     width: int
     """Pixels across, the unit of the boxes."""
     height: int
@@ -95,14 +95,22 @@ def card_html(card: Card, *, names: Mapping[str, str], styles: Mapping[str, int]
     )
 
 
-def picture_html(card: Card) -> str:
-    """The picture with its boxes laid over it; the alternative text names what is in it."""
+def colours_of(labels: Iterable[str]) -> dict[str, int]:
+    """A colour for every label in order of appearance, so that one thing has one colour wherever it is boxed."""
+    return {label: i for i, label in enumerate(dict.fromkeys(labels))}
+
+
+def picture_html(card: Card, colours: Mapping[str, int] | None = None) -> str:
+    """The picture with its boxes laid over it; the alternative text names what is in it.
+
+    `colours` of the labels where several pictures stand side by side.
+    """
     hard = " pixels" if max(card.width, card.height) <= _PIXELATED_UP_TO else ""
     labels = ", ".join(label for label, _ in card.boxes) or "no named object"
-    overlay = _overlay(card) if card.boxes else ""
+    overlay = _overlay(card, colours or colours_of(label for label, _ in card.boxes)) if card.boxes else ""
     return (
         f'<div class="picture{hard}" style="aspect-ratio:{card.width}/{card.height}">'
-        f'<img src="{png_uri(card.picture_png)}" width="{card.width}" height="{card.height}" '
+        f'<img src="{picture_uri(card.picture)}" width="{card.width}" height="{card.height}" '
         f'alt="Picture with {text(labels)}">{overlay}</div>'
     )
 
@@ -162,14 +170,15 @@ def _objects(card: Card) -> str:
     return "In the picture: " + text(", ".join(label for label, _ in card.boxes))
 
 
-def _overlay(card: Card) -> str:
+def _overlay(card: Card, colours: Mapping[str, int]) -> str:
     size = max(card.width, card.height) * _LABEL_SIZE
     shapes, labels, taken = [], [], []
-    for i, (label, box) in enumerate(card.boxes):
-        x1, y1, x2, y2 = _inside(label, box, card)
+    inside = [_inside(label, box, card) for label, box in card.boxes]
+    for (label, _), (x1, y1, x2, y2) in zip(card.boxes, inside, strict=True):
+        i = colours[label]
         rectangle = f'x="{x1:.2f}" y="{y1:.2f}" width="{x2 - x1:.2f}" height="{y2 - y1:.2f}"'
         shapes.append(f'<rect class="halo" {rectangle}/><rect class="edge b{i % 6}" {rectangle}/>')
-        place = _label_place((x1, y1, x2, y2), len(label), card, taken, size)
+        place = _label_place((x1, y1, x2, y2), len(label), card, size, taken, inside)
         taken.append(place)
         left, top, right, bottom = place
         labels.append(
@@ -197,15 +206,24 @@ def _inside(label: str, box: Box, card: Card) -> Box:
     )
 
 
-def _label_place(box: Box, num_letters: int, card: Card, taken: Sequence[Box], size: float) -> Box:
-    """The first free place among: above, below, inside top, inside bottom; else the one that covers least."""
+def _label_place(
+    box: Box, num_letters: int, card: Card, size: float, taken: Sequence[Box], shapes: Sequence[Box]
+) -> Box:
+    """The place beside, above or below the box, else inside it, that hides least of other labels and of all shapes."""
     wide, tall = num_letters * size * _LETTER + size * 0.6, size * 1.3
     x1, y1, x2, y2 = box
-    left = min(max((x1 + x2 - wide) / 2, 0.0), max(0.0, card.width - wide))
-    tops = [y1 - tall, y2, y1, y2 - tall]
-    places = [(left, top, left + wide, top + tall) for top in tops if top >= 0 and top + tall <= card.height]
-    places = places or [(left, 0.0, left + wide, tall)]
-    return min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
+    centred = min(max((x1 + x2 - wide) / 2, 0.0), max(0.0, card.width - wide))
+    corners = [(left, top) for top in (y1 - tall, y2) for left in (centred, x1, x2 - wide)]
+    corners += [(left, top) for left in (x1 - wide, x2) for top in ((y1 + y2 - tall) / 2, y1, y2 - tall)]
+    corners += [(centred, y1), (centred, y2 - tall)]
+    places = [(left, top, left + wide, top + tall) for left, top in corners]
+    places = [p for p in places if p[0] >= 0 and p[1] >= 0 and p[2] <= card.width and p[3] <= card.height]
+    places = places or [(centred, 0.0, centred + wide, tall)]
+
+    def hidden(place: Box) -> float:
+        return sum(4 * _overlap(place, other) for other in taken) + sum(_overlap(place, shape) for shape in shapes)
+
+    return min(places, key=hidden)
 
 
 def _overlap(one: Box, other: Box) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.reports.charts import Point, line_chart
+from sightline.reports.metric_words import shown
 from sightline.reports.page import bullets, compact, section
 
 FIRST = 5
@@ -19,16 +20,26 @@ def monitors(
     alarms: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Sequence[Point]],
 ) -> str:
-    """The section; empty for a run without monitors."""
-    charts = [_chart(row, metrics) for row in watched if row["metric"] in metrics]
-    if not charts:
+    """The section, those that raised an alarm drawn open, the others folded; empty for a run without monitors."""
+    raised = {str(row["signal"]) for row in alarms}
+    known = [row for row in watched if row["metric"] in metrics]
+    if not known:
         return ""
-    found = {(row["signal"], row["since"]): str(row["sentence"]) for row in alarms}
-    said = bullets(list(found.values())) if found else ""
-    lead = (
-        f"{len(found)} alarm{'s' * (len(found) != 1)} raised." if found else "No alarm was raised."
-    ) + " A signal that stays beyond its bound warns or stops the run (monitors in the recipe)."
-    return section("Monitors", f'{said}<div class="charts">{"".join(charts)}</div>', anchor="watch", lead=lead)
+    loud = "".join(_chart(row, metrics) for row in known if row["signal"] in raised)
+    quiet = [row for row in known if row["signal"] not in raised]
+    body = f'<div class="charts">{loud}</div>' if loud else ""
+    if quiet:
+        drawn = "".join(_chart(row, metrics) for row in quiet)
+        body += f'<details><summary>{len(quiet)} without an alarm</summary><div class="charts">{drawn}</div></details>'
+    lead = "A signal that stays beyond its bound warns or stops the run (monitors in the recipe). "
+    lead += f"{len(known)} were looked at, {len(raised) or 'none'} raised an alarm."
+    return section("Monitors", body, anchor="watch", lead=lead)
+
+
+def alarms(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The alarms, each once, as a section of its own; empty without any."""
+    found = {(str(row["signal"]), str(row["since"])): str(row["sentence"]) for row in rows}
+    return section("Alarms", bullets(list(found.values())), anchor="alarms") if found else ""
 
 
 def _chart(row: Mapping[str, Any], metrics: Mapping[str, Sequence[Point]]) -> str:
@@ -36,9 +47,9 @@ def _chart(row: Mapping[str, Any], metrics: Mapping[str, Sequence[Point]]) -> st
     names += [row["beside"]] if row.get("beside") in metrics else []
     level, words = _bound(row, metrics[row["metric"]])
     return line_chart(
-        {name: metrics[name] for name in names},
-        title=str(row["signal"]),
-        x_label="step",
+        {shown(name).title: metrics[name] for name in names},
+        title=str(row["signal"]).replace("_", " "),
+        x_label="update",
         bounds={"alarm": level} if level is not None else {},
         note=f"Alarm: {words}.",
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
 MINUS = "\N{MINUS SIGN}"
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -58,11 +58,12 @@ def bullets(entries: Sequence[str]) -> str:
     return '<ul class="notes">' + "".join(f"<li>{text(entry)}</li>" for entry in entries) + "</ul>"
 
 
-def png_uri(data: bytes) -> str:
-    """A picture as a data URI, so that the page needs no second file."""
-    if not data.startswith(_PNG_SIGNATURE):
-        raise ValueError(f"report picture: {len(data)} bytes that are not a PNG file; encode the picture as PNG")
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+def picture_uri(data: bytes) -> str:
+    """A PNG or JPEG file as a data URI, so that the page needs no second file."""
+    kind = next((kind for signature, kind in _SIGNATURES.items() if data.startswith(signature)), None)
+    if kind is None:
+        raise ValueError(f"report picture: {len(data)} bytes that are no PNG or JPEG file; encode the picture as PNG")
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def fixed(value: float, digits: int, *, signed: bool = False) -> str:

@@ -11,6 +11,7 @@ from sightline.evaluation.statistics import Interval
 from sightline.reports.charts import interval_chart, swatch
 from sightline.reports.page import fixed, percent, text
 
+_MOST_COLUMNS = 5
 ROW_NAMES: Mapping[str, str] = {
     "base": "Base",
     "sft": "SFT, same compute",
@@ -104,7 +105,12 @@ def gap_tile(rows: Sequence[str], metric: MetricRow, styles: Mapping[str, int]) 
 
 
 def results_table(rows: Sequence[str], table: Sequence[MetricRow], styles: Mapping[str, int]) -> str:
-    """All models by all metrics; the last row but one is the aligned model."""
+    """All models by all metrics, a few to a table so that none is cut; the last row but one is the aligned model."""
+    parts = [table[start : start + _MOST_COLUMNS] for start in range(0, len(table), _MOST_COLUMNS)]
+    return "".join(_one_table(rows, part, styles) for part in parts)
+
+
+def _one_table(rows: Sequence[str], table: Sequence[MetricRow], styles: Mapping[str, int]) -> str:
     heads = "".join(
         f'<th scope="col" role="columnheader">{text(capital(metric.name))}'
         f'<small>{text(metric.description)} <span class="aim">{aim(metric)}</span></small></th>'

@@ -90,6 +90,7 @@ def asking(answer: Answer, keeper: Keeper, *, who: str, told: Callable[[int], No
             keeper.put([row for row in rows if row[2].problem is None])
             found |= {key: reply for key, _, reply in rows}
             told(len(rows))
+        assert len(found) == len(set(keys)), "whoever answers gives every question a reply or a problem"
         seen: set[str] = set()
         replies = []
         for key in keys:  # one that stands here twice was asked once: its tokens count once

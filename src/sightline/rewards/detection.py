@@ -8,7 +8,7 @@ truth says nothing of objects, counts every item of an answer, read or not, and 
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,9 +77,13 @@ def vision_r1(  # noqa: PLR0913 - the paper's dials, each of which a curriculum 
 
     `sightline`: boxes must have the right label to match, precision is over all items of the answer, a box given twice
     (one label, IoU from 0.95) and an object boxed twice (from 0.5) cost the format, thresholds belong to the better
-    side, and where there is nothing to find an empty list is right and any box is wrong.
-    `paper`: labels do not matter, and a box finds its object only above `valid_from`. `released`: what the authors'
-    code computes (`published.released_vision_r1`); it has no thresholds to move, and "off" is its phase unless given.
+    side, and what is below one earns ever less, not nothing, so that a rule that tightens never pays a good answer
+    what it pays an empty one. A fourth part, `charge`, makes precision one over the number of objects and of items
+    that found none, leaves an answer with more items than objects the share objects / items of everything, and an
+    empty list nothing, unless there is nothing to find: then it is right, and boxes earn nothing.
+    `paper`: labels do not matter, a box finds its object only above `valid_from`, nothing is earned below a threshold
+    and nothing charged. `released`: what the authors' code computes (`published.released_vision_r1`); it has no
+    thresholds to move, and "off" is its phase unless given.
 
     Args:
         completion: The answer, a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label"}, bare or in one ```json fence.
@@ -89,7 +93,7 @@ def vision_r1(  # noqa: PLR0913 - the paper's dials, each of which a curriculum 
         step: Share of the run at which the phase changes; 1 never.
         space: Frame of the boxes in the answer: seen, original, thousand (0-1000) or unit (0-1).
         valid_from: IoU from which a box has found its object, in place of the phase's.
-        none_below: IoU, and recall, below which nothing is earned, in place of the phase's.
+        none_below: IoU, and recall, below which nothing is earned (`sightline`: ever less), in place of the phase's.
         full_from: IoU, and recall, from which everything is earned, in place of the phase's.
     """
     true = true_boxes(context.truth)
@@ -117,8 +121,9 @@ def mean_average_precision(
     """Average precision of one image, mean over IoU thresholds 0.5 to 0.95 and over categories, 0 to 1.
 
     `fixed`: the boxes of an answer have no ranks, so at each threshold the answer earns its recall times its precision,
-    which is over all its boxes, those of absent categories and unknown labels too; and an object that is boxed twice
-    is not found. `vlm_r1`: VLM-R1's, where duplicates, unknown labels and lists of all categories cost nothing.
+    which is over all its boxes, those of absent categories and unknown labels too; and an object that is boxed twice,
+    under whatever labels, is not found. `vlm_r1`: VLM-R1's, where duplicates, unknown labels and lists of all
+    categories cost nothing.
     """
     true = true_boxes(context.truth)
     if true is None:
@@ -157,9 +162,10 @@ def visual_rft(
     """Visual-RFT's detection reward: IoU + confidence + format, 0 to 3.
 
     Items may have a "confidence" from 0 to 1; without one it is 1. `fixed`: labels count, equal boxes are two boxes,
-    matching is one to one for the greatest total IoU, and only IoU from 0.5 on counts. Over the larger of the numbers
-    of boxes and objects, a box with confidence c earns c * (2 - c) when it is right and loses c * c when not, so that
-    the honest confidence is the best and boxes of confidence 0 earn nothing. `published`: as in the authors' code.
+    matching is one to one for the greatest total IoU, and only IoU from 0.5 on counts. Over the number of objects and
+    of items that hit none, a box with confidence c earns c * (2 - c) when it is right and loses c * c when not, so
+    that the honest confidence is the best and a box that hits nothing costs even at confidence 0. An empty list has
+    no format where there is something to find. `published`: as in the authors' code.
     """
     true = true_boxes(context.truth)
     if true is None:
@@ -169,7 +175,8 @@ def visual_rft(
         parts = published_visual_rft(completion.text.strip(), true, context, space=space)
         return Score(value=math.fsum(parts.values()), parts=parts)
     answer = _read(completion.text, context, space, span, with_confidence=True)
-    parts = {**_confident_parts(answer, true), "format": float(answer.well_formed)}
+    names_something = answer.num_items > 0 or not true
+    parts = {**_confident_parts(answer, true), "format": float(answer.well_formed and names_something)}
     return Score(value=math.fsum(parts.values()), parts=parts)
 
 
@@ -243,7 +250,8 @@ def _map(answer: BoxAnswer, true: Sequence[LabelledBox]) -> float:
     if not true:
         return _right_about_nothing(answer)
     pairs = _pairs(answer, true)
-    claimed = _claimed_again(answer, true, {place for place, _, overlap in pairs if overlap >= COCO_THRESHOLDS[0]})
+    hits = {place for place, _, overlap in pairs if overlap >= COCO_THRESHOLDS[0]}
+    claimed = _claimed_again(answer, true, hits, labels_count=False)
     there = Counter(box.label for box in true)
     total = 0.0
     for threshold in COCO_THRESHOLDS:
@@ -252,12 +260,16 @@ def _map(answer: BoxAnswer, true: Sequence[LabelledBox]) -> float:
     return total / (len(COCO_THRESHOLDS) * len(there) * max(answer.num_items, 1))
 
 
-def _claimed_again(answer: BoxAnswer, true: Sequence[LabelledBox], right: Collection[int]) -> Sequence[float]:
-    """For each object the greatest IoU with a box of its label that has found no object; boxes in the truth's frame."""
+def _claimed_again(
+    answer: BoxAnswer, true: Sequence[LabelledBox], right: Collection[int], *, labels_count: bool = True
+) -> Sequence[float]:
+    """For each object the greatest IoU with a box (of its label) that found no object; boxes in the truth's frame."""
     surplus = [box for place, box in enumerate(answer.boxes) if place not in right]
     if not surplus:
         return [0.0] * len(true)
     overlap = iou([box.box for box in surplus], [box.box for box in true])
+    if not labels_count:
+        return overlap.max(0).tolist()
     labels = np.asarray([box.label for box in true], dtype=object)
     return np.where([labels == box.label for box in surplus], overlap, 0.0).max(0).tolist()
 
@@ -268,7 +280,7 @@ def _confident_parts(answer: BoxAnswer, true: Sequence[LabelledBox]) -> dict[str
         right = _right_about_nothing(answer)
         return {"iou": right, "confidence": right}
     overlaps = {place: overlap for place, _, overlap in _pairs(answer, true) if overlap >= 0.5}
-    most = max(answer.num_items, len(true))
+    most = len(true) + answer.num_items - len(overlaps)
     earned = [c * (2 - c) if place in overlaps else -c * c for place, c in enumerate(answer.confidences)]
     unread = answer.num_items - len(answer.boxes)
     return {"iou": math.fsum(overlaps.values()) / most, "confidence": max(0.0, math.fsum(earned) - unread) / most}
@@ -277,7 +289,8 @@ def _confident_parts(answer: BoxAnswer, true: Sequence[LabelledBox]) -> dict[str
 def _vision_r1_parts(
     text: str, true: Sequence[LabelledBox], context: RewardContext, space: Space, rule: Rule, *, as_in_paper: bool
 ) -> dict[str, float]:
-    """The parts by the paper's equations 4 to 8; our form differs in labels, in repeats and on the very threshold."""
+    """The parts by the paper's equations 4 to 8; our form differs in labels, repeats, what is below a threshold, and
+    the charge for a wrong number of items."""
     answer = read_boxes(text)
     placed = _placed(answer, context, space)
     pairs = _pairs(placed, true, labels_count=not as_in_paper)
@@ -285,16 +298,45 @@ def _vision_r1_parts(
     if not as_in_paper and not _says_again(true) and (_says_again(answer.boxes) or _claims_again(placed, true, pairs)):
         form = 0.0
     num_objects = max(_num_instances(context, len(true)), len(true))
+    parts, found = {"format": form, "recall": 0.0, "precision": 0.0}, 0.0
     if num_objects == 0:
-        right = _right_about_nothing(answer)
-        return {"format": form, "recall": right, "precision": right}
-    if not answer.boxes:
-        return {"format": form, "recall": 0.0, "precision": 0.0}
-    overlaps = [overlap for _, _, overlap in pairs]
-    found = sum(overlap > rule.valid_from or (not as_in_paper and overlap == rule.valid_from) for overlap in overlaps)
-    earned = math.fsum(differentiate(overlap, rule.none_below, rule.full_from) for overlap in overlaps)
-    recall = differentiate(found / num_objects, rule.none_below, rule.full_from)
-    return {"format": form, "recall": recall, "precision": earned / answer.num_items}
+        parts["recall"] = parts["precision"] = _right_about_nothing(answer)
+    elif answer.boxes:
+        overlaps = [overlap for _, _, overlap in pairs]
+        earn = differentiate if as_in_paper else _earned
+        found = math.fsum(_found(overlap, rule.valid_from, as_in_paper=as_in_paper) for overlap in overlaps)
+        earned = math.fsum(earn(overlap, rule.none_below, rule.full_from) for overlap in overlaps)
+        parts["recall"] = earn(found / num_objects, rule.none_below, rule.full_from)
+        parts["precision"] = earned / answer.num_items
+    return parts if as_in_paper else parts | {"charge": _charge(parts, answer.num_items, num_objects, found)}
+
+
+def _found(overlap: float, valid_from: float, *, as_in_paper: bool) -> float:
+    """How much of an object a box has found; in the paper all or nothing, and nothing on the very threshold."""
+    return float(overlap > valid_from) if as_in_paper else _falling(overlap, valid_from)
+
+
+def _earned(value: float, low: float, high: float) -> float:
+    """Full marks from `high` on and the value itself from `low` on, as in the paper; below it falls away."""
+    return differentiate(value, 0.0, high) * _falling(value, low)
+
+
+def _falling(value: float, threshold: float) -> float:
+    """1 from the threshold on, and below it the square of what has been reached of it."""
+    return 1.0 if value >= threshold else (value / threshold) ** 2
+
+
+def _charge(parts: Mapping[str, float], num_items: int, num_objects: int, found: float) -> float:
+    """What items that found nothing, and objects that no item found, take away: 0 or less.
+
+    Recall knows no surplus, precision no object that was left out, and format neither: in the sum alone, one sure box
+    in a crowd earns more than half of the crowd found, and a label for every box more than an honest answer.
+    """
+    if not num_items:
+        return -parts["format"] if num_objects else 0.0
+    precision = parts["precision"] * num_items / (num_objects + num_items - found)
+    share = min(1.0, num_objects / num_items)
+    return min(0.0, share * (parts["format"] + parts["recall"] + precision) - math.fsum(parts.values()))
 
 
 def _is_inside(answer: BoxAnswer, context: RewardContext, space: Space) -> bool:

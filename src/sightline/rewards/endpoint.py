@@ -20,13 +20,17 @@ import openai
 from sightline.journal import RunFailed
 from sightline.records import Image, Message
 from sightline.rewards.ask import Question, Reply, picture_of
-from sightline.rewards.endpoint_trouble import EndpointError, Situation, Trouble, trouble_of
+from sightline.rewards.bounded_http import BoundedTransport
+from sightline.rewards.endpoint_trouble import EndpointError, Situation, Trouble, short, trouble_of
+from sightline.rewards.masking import masked, secrets_of, shown_url
 
 TYPES = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"RIFF", "image/webp"))
 FIRST_TRIES = 3
 MANY = 8
 LONGEST_WAIT = 600.0
 LONGEST_BACKOFF = 60.0
+MOST_TOKENS = 10**9
+"""A server that counts more in one reply counts wrong."""
 
 _Arrived = tuple[int, Reply | EndpointError | RunFailed | None]
 """What became of a question, by its number; None of one that was given up unasked."""
@@ -45,7 +49,7 @@ class EndpointSettings:
     requests_per_minute: float | None = None
     """Begun at most, evenly spaced."""
     timeout: float = 120.0
-    """Seconds without a byte after which a request has failed."""
+    """Seconds after which a request has failed, whatever has arrived of its response by then."""
     retries: int = 5
     """Times that a question is tried again after 429, 5xx, a time-out or a lost connection."""
     backoff: float = 1.0
@@ -83,9 +87,14 @@ class Endpoint:
     ) -> None:
         """`stop` says that no further request is wanted; those in flight are still waited for."""
         self.settings, self.usage = settings, Usage()
-        self._key, self._stop = api_key, stop
+        self._stop = stop
+        self._secrets, self._shown_url = secrets_of(settings.base_url, api_key), shown_url(settings.base_url)
+        transport = BoundedTransport(settings.base_url, seconds=settings.timeout, connections=settings.concurrency)
         self._client = openai.OpenAI(
-            api_key=api_key or "none", base_url=settings.base_url, timeout=settings.timeout, max_retries=0
+            api_key=api_key or "none",
+            base_url=settings.base_url,
+            max_retries=0,
+            http_client=openai.DefaultHttpxClient(transport=transport, follow_redirects=False),
         )
         self._lock = threading.Lock()
         self._next_start = 0.0
@@ -111,7 +120,7 @@ class Endpoint:
         def work() -> None:
             try:
                 while not halt.is_set() and (number := next(left, None)) is not None:
-                    arrived.put((number, self._asked(questions[number], halt)))
+                    arrived.put((number, self._safely_asked(questions[number], halt)))
             finally:
                 arrived.put(None)
 
@@ -138,6 +147,14 @@ class Endpoint:
             raise failed
         if self._stop():
             raise KeyboardInterrupt
+
+    def _safely_asked(self, question: Question, halt: threading.Event) -> Reply | EndpointError | RunFailed | None:
+        """The reply, or a problem: whatever a response makes the client raise, no question vanishes with its thread."""
+        try:
+            return self._asked(question, halt)
+        except Exception as error:  # noqa: BLE001 (a stranger's bytes; told as the problem of this one question)
+            problem = f"answers with what cannot be read ({type(error).__name__}: {short(str(error), self._secrets)})"
+            return self._given_up(self._sentence(problem), counts=True)
 
     def _asked(self, question: Question, halt: threading.Event) -> Reply | EndpointError | RunFailed | None:
         """The reply to one question after as many tries as it takes; None when it was given up because of `halt`."""
@@ -176,11 +193,12 @@ class Endpoint:
         try:
             create = self._client.chat.completions.with_raw_response.create
             response = create(**_body(question, self.settings))  # type: ignore[arg-type] - fields by name, extra ones too
-            reply = read_response(response.content)
+            reply = read_response(response.content, self._secrets)
         except openai.OpenAIError as error:
             now = Situation(
                 url=self.settings.base_url,
                 model=self.settings.model,
+                secrets=self._secrets,
                 proven=self._answered,
                 blind=with_images and not self._answered_about_images,
             )
@@ -204,13 +222,12 @@ class Endpoint:
         return not halt.is_set()
 
     def _sentence(self, problem: str) -> str:
-        """A problem with the address in front and without the key, which some servers quote."""
-        shown = problem if not self._key else problem.replace(self._key, "***")
-        return f"{self.settings.base_url} {shown}"
+        """A problem with the address in front, and without the key, which some servers quote."""
+        return f"{self._shown_url} {masked(problem, self._secrets)}"
 
 
-def read_response(content: bytes) -> Reply | None:
-    """The reply in the body of a response; None when the body is no chat completion."""
+def read_response(content: bytes, secrets: Sequence[str] = ()) -> Reply | None:
+    """The reply in the body of a response, secrets masked; None when the body is no chat completion."""
     try:
         row = json.loads(content)
         choice = row["choices"][0]
@@ -220,11 +237,13 @@ def read_response(content: bytes) -> Reply | None:
         reason = choice.get("finish_reason")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
-    if not isinstance(text, str | None) or not all(type(num) is int and num >= 0 for num in tokens):
+    if not isinstance(text, str | None) or not all(type(num) is int and 0 <= num <= MOST_TOKENS for num in tokens):
         return None
     said = text if text or not isinstance(refusal, str) else refusal
+    if said is not None:
+        said = masked(said.encode(errors="replace").decode(), secrets)  # JSON may hold half of a surrogate pair
     return Reply(
-        text=None if said is None else said.encode(errors="replace").decode(),  # JSON may hold half of a surrogate pair
+        text=said,
         refused=bool(refusal) or reason == "content_filter",
         finished=reason != "length",
         prompt_tokens=tokens[0],

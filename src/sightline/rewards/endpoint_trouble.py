@@ -5,12 +5,15 @@ Knows the `openai` client's errors and the habits of servers that speak its prot
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
 
 import openai
+
+from sightline.rewards.bounded_http import BadResponse
+from sightline.rewards.masking import masked
 
 TRANSIENT = (408, 409, 425, 429)
 _IMAGES = re.compile(r"image|vision|multi-?modal|valid string|str type", re.IGNORECASE)
@@ -18,6 +21,9 @@ _NOT = re.compile(r"\bno[tn]?\b|n['’]t\b|unsupported|missing|disabled", re.IGN
 _NO_CREDIT = re.compile(r"insufficient[_ ](?:quota|credits?|balance|funds)|billing|payment", re.IGNORECASE)
 _FILTERED = ("content_filter", "content_policy_violation")
 _SHOWN = 200
+_READ = 2**14
+"""Characters of what a server says that are looked at."""
+_TAG = re.compile(r"<[^<>]*>")  # never behind another <, so that a million of them cost no square
 
 
 class EndpointError(ValueError):
@@ -54,6 +60,8 @@ class Situation:
     """Whether the endpoint has answered before, so that address, key and fields are right."""
     blind: bool
     """Whether the question has pictures, and none with pictures was ever answered."""
+    secrets: Sequence[str] = ()
+    """What must not be shown of what is quoted."""
 
 
 def trouble_of(error: openai.OpenAIError, now: Situation) -> Trouble:
@@ -61,10 +69,12 @@ def trouble_of(error: openai.OpenAIError, now: Situation) -> Trouble:
     if isinstance(error, openai.APITimeoutError):
         return Trouble(problem="did not answer in time", again=True, reached=False)
     if isinstance(error, openai.APIConnectionError):
-        return Trouble(problem=f"cannot be reached ({_root(error)})", again=True, reached=False)
+        return Trouble(problem=f"cannot be reached ({_root(error, now)})", again=True, reached=False)
+    if isinstance(error, BadResponse):
+        return Trouble(problem=f"answers with {error}", again=True, reached=False)
     if not isinstance(error, openai.APIStatusError):
-        return Trouble(problem=f"cannot be asked ({_short(str(error))})", cure="see docs/judges.md")
-    status, said = error.status_code, _said(error)
+        return Trouble(problem=f"cannot be asked ({short(str(error), now.secrets)})", cure="see docs/judges.md")
+    status, said = error.status_code, _said(error, now)
     problem, words = f"answers {status} ({said})", f"{error.code} {said}"
     if error.code in _FILTERED:
         return Trouble(problem=problem, refused=True)
@@ -94,7 +104,7 @@ def _cure_for_fields(status: int, said: str, now: Situation) -> str | None:
     """What in the recipe is wrong; None where it may be this one question."""
     if status == 404 and re.search(r"\bmodel\b", said, re.IGNORECASE):
         return f"correct judge.model, which is {now.model!r}"
-    if status in (404, 405):
+    if status in (404, 405) or 300 <= status < 400:
         end = "" if now.url.rstrip("/").endswith("/v1") else ", which usually ends in /v1"
         return f"correct judge.base_url{end}"
     if "max_completion_tokens" in said:
@@ -104,27 +114,30 @@ def _cure_for_fields(status: int, said: str, now: Situation) -> str | None:
     return None
 
 
-def _said(error: openai.APIStatusError) -> str:
-    """The server's own words, without the client's frame around them."""
-    body = error.body
-    told = body.get("message") if isinstance(body, Mapping) else None
-    return _short(told if isinstance(told, str) and told else error.response.text or "no reason given")
-
-
-def _short(text: str) -> str:
-    plain = " ".join(re.sub(r"<[^>]*>", " ", text).split()).rstrip(".")
+def short(text: str, secrets: Sequence[str]) -> str:
+    """What somebody said in one line without marks, for quoting; masked before it is cut."""
+    plain = " ".join(_TAG.sub(" ", masked(text, secrets)[:_READ]).split()).rstrip(".")
     return plain if len(plain) <= _SHOWN else f"{plain[: _SHOWN - 3]}..."
 
 
-def _root(error: BaseException) -> str:
+def _said(error: openai.APIStatusError, now: Situation) -> str:
+    """The server's own words, without the client's frame around them."""
+    body, response = error.body, error.response
+    told = body.get("message") if isinstance(body, Mapping) else None
+    if 300 <= error.status_code < 400:
+        told = f"moved to {response.headers.get('location', 'nowhere')}"
+    return short(told if isinstance(told, str) and told else response.text or "no reason given", now.secrets)
+
+
+def _root(error: BaseException, now: Situation) -> str:
     """The reason below the client's "Connection error."."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return _short(str(error)) or type(error).__name__
+    return short(str(error), now.secrets) or type(error).__name__
 
 
 def _after(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds, given as milliseconds, as seconds or as a date."""
+    """Retry-After in seconds, given as milliseconds, as seconds or as a date; None when it is none of these."""
     exact, given = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
     found, plain = _number(exact), _number(given)
     if found is not None:
@@ -133,13 +146,14 @@ def _after(headers: Mapping[str, str]) -> float | None:
         return plain
     try:
         return max(parsedate_to_datetime(given).timestamp() - time(), 0.0)
-    except ValueError:
+    except (ValueError, TypeError, LookupError, OverflowError):  # what email.utils raises on dates that are none
         return None
 
 
 def _number(text: str) -> float | None:
+    """A number of 0 or more, endless ones too; None for what is no number."""
     try:
         found = float(text)
     except ValueError:
         return None
-    return max(found, 0.0) if math.isfinite(found) else None
+    return None if math.isnan(found) else max(found, 0.0)

@@ -30,6 +30,10 @@ class Attack:
     """Cases in which it is the truth."""
     problem: str | None = None
     """What the reward did in place of giving a number."""
+    stage: str = ""
+    """The stage of the run of `worst`, `honest`, `median` and `example`: its progress, and what is scheduled."""
+    wins_at: tuple[str, ...] = ()
+    """The stages at which it scored at least what the honest answer scores, or at which the reward broke on it."""
 
     @property
     def verdict(self) -> str:
@@ -49,6 +53,20 @@ class Attack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageProbed:
+    """What answers that deserve marks earn at one stage. Example: `StageProbed(name="0.5", right=3.0, honest=2.1)`."""
+
+    name: str
+    """The stage: its progress, and what is scheduled."""
+    right: float
+    """Median score of the right answers."""
+    honest: float
+    """Median score of the honest answers."""
+    form: float | None = None
+    """The best median of an answer without content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KindProbed:
     """All attacks on one kind of truth. Example: `KindProbed(truth="count", dress="bare", right=1.0, ...)`."""
 
@@ -56,16 +74,24 @@ class KindProbed:
     """The kind: boxes, count, ..."""
     dress: str
     """What stood around every answer."""
-    right: float
-    """Median score of the right answers."""
-    honest: float
-    """Median score of the honest answers."""
+    stages: tuple[StageProbed, ...]
+    """What was tried of the course of a run, in its order; at least one stage."""
     num_cases: int
     """Cases in which it gave an opinion."""
     num_blind: int
-    """Cases in which the right answer earned no more than any attack."""
+    """Cases in which the right answer earned no more than any attack, at the stage where these are most."""
     attacks: tuple[Attack, ...]
     """All attacks, in their order."""
+
+    @property
+    def right(self) -> float:
+        """Median score of the right answers at the first stage."""
+        return self.stages[0].right
+
+    @property
+    def honest(self) -> float:
+        """Median score of the honest answers at the first stage."""
+        return self.stages[0].honest
 
     @property
     def closest(self) -> Attack | None:
@@ -75,9 +101,8 @@ class KindProbed:
 
     @property
     def form_is_enough(self) -> bool:
-        """Whether the honest answer earns no more than an empty form."""
-        empty = [attack for attack in self.attacks if attack.name in ("empty", "format only")]
-        return any(attack.median is not None and attack.median >= self.honest for attack in empty)
+        """Whether at some stage the honest answer earns no more than an empty form."""
+        return any(stage.form is not None and stage.form >= stage.honest for stage in self.stages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +134,9 @@ class Probed:
 def as_plain(probed: Probed) -> dict[str, Any]:
     """Everything as plain JSON values, verdicts included."""
     kinds = [
-        asdict(kind) | {"attacks": [asdict(attack) | {"verdict": attack.verdict} for attack in kind.attacks]}
+        asdict(kind)
+        | {"right": kind.right, "honest": kind.honest}
+        | {"attacks": [asdict(attack) | {"verdict": attack.verdict} for attack in kind.attacks]}
         for kind in probed.kinds
     ]
     return {"passed": probed.passed} | asdict(probed) | {"kinds": kinds}

@@ -14,6 +14,7 @@ from sightline.rewards.boxes import Size
 WHITESPACE = " \n\t\u2003\u200b \n"
 NESTED = 50_000
 MANY_CHARACTERS = 150_000
+MANY_DIGITS = 1_000_000
 FILLER = " and so it seems to whoever looks at it again with care"
 SIZE = (644, 476)
 OTHER_DIGITS = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
@@ -73,6 +74,7 @@ def anywhere(right: str) -> dict[str, str]:
         "deep nesting of objects": '{"answer":' * (NESTED // 10),
         "NaN": "NaN",
         "Infinity": "Infinity",
+        "a number of a million digits": right + "0" * MANY_DIGITS,
         "very long answer": right + FILLER * (MANY_CHARACTERS // len(FILLER)),
     }
 

@@ -62,7 +62,12 @@ def boxes(draw: random.Random, space: Space = "seen") -> Case:
         "format only": "[]",
         "every label swapped": _json(scene, swapped),
         "all options: each label at each box": _json(scene, items + every),
+        "two labels at each box": _json(scene, items + swapped),
         "boxes of the whole picture": _json(scene, [(label, (0, 0, *scene.seen_size)) for label in labels]),
+        "one box only": _json(scene, items[:1]),
+        "boxes cut in halves": _json(scene, [half for item in items for half in _halves(item)]),
+        "the honest boxes and one of nothing": _json(scene, [*honest, _of_nothing(scene)]),
+        "the honest boxes and one of nothing, unsure": _unsure(scene, honest, _of_nothing(scene)),
         **_spoilt(draw, scene, items, honest),
     }
     prompt = f"Locate every {listed(labels, 'or')} and output the boxes as JSON: {FORM}"
@@ -189,8 +194,29 @@ def _spoilt(draw: random.Random, scene: Scene, items: list[Item], honest: list[I
         "huge JSON": _json(scene, items + _random_items(draw, scene, huge)),
         "NaN": json.dumps(no_numbers),
         "Infinity": f"[{endless}]",
+        "huge coordinates": _json(scene, [(label, (x1, y1, x2 + 9e5, y2 + 9e5)) for label, (x1, y1, x2, y2) in items]),
         "digits of other scripts": f"{right[:-1]}, {hidden[1:]}",
+        "right to left and of no width": f"\u202e{right}\u200b",
     }
+
+
+def _halves(item: Item) -> list[Item]:
+    """A box in two, so that each half has an IoU of about a half with what it was cut from."""
+    label, (x1, y1, x2, y2) = item
+    middle = (x1 + x2) // 2
+    return [(label, (x1, y1, middle, y2)), (label, (middle, y1, x2, y2))]
+
+
+def _of_nothing(scene: Scene) -> Item:
+    """A small box in a corner of the picture."""
+    width, height = scene.seen_size
+    return scene.objects[0][0], (width - 3, height - 3, width, height)
+
+
+def _unsure(scene: Scene, items: list[Item], other: Item) -> str:
+    """Boxes, and another of confidence 0."""
+    known, [more] = (json.loads(_json(scene, some)) for some in (items, [other]))
+    return json.dumps([*known, more | {"confidence": 0}])
 
 
 def _random_items(draw: random.Random, scene: Scene, num: int) -> list[Item]:

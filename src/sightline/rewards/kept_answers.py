@@ -8,10 +8,12 @@ A line is on disk before anybody reads the reply; a torn last line is dropped wh
 what was asked nor what a reply means.
 """
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -19,6 +21,8 @@ from typing import BinaryIO
 from sightline.rewards.ask import Question, Reply, question_as_plain
 
 FILE = "answers.jsonl"
+LONGEST_LINE = 64 * 2**20
+MANY_TOKENS = 2**63
 _FIELDS = ("text", "refused", "finished", "prompt_tokens", "completion_tokens")
 
 
@@ -33,9 +37,13 @@ class KeptAnswers:
             problem = f"{folder} cannot keep replies: {error.filename} is a file"
             raise ValueError(f"{problem}; name another folder (cache)") from error
         self._lock: int | None = _locked(folder)
-        self._file: BinaryIO = (folder / FILE).open("a+b")
         try:
-            self._places = _places(self._file)
+            self._file: BinaryIO = os.fdopen(_opened(folder / FILE, os.O_APPEND), "a+b")
+        except ValueError:
+            os.close(self._lock)
+            raise
+        try:
+            self._places = _places(self._file, folder / FILE)
         except ValueError:
             self.close()
             raise
@@ -60,8 +68,7 @@ class KeptAnswers:
         if place is None:
             return None
         self._file.seek(place)
-        row = json.loads(self._file.readline())
-        return Reply(**{name: row[name] for name in _FIELDS}, cached=True)
+        return replace(_read(self._file.readline())[1], cached=True)
 
     def put(self, rows: Sequence[tuple[str, Question, Reply]]) -> None:
         """Append replies; they are on disk when it returns."""
@@ -96,33 +103,53 @@ def _line(key: str, question: Question, reply: Reply) -> bytes:
     return json.dumps({"key": key, "asked": question_as_plain(question), **given}).encode() + b"\n"
 
 
-def _places(file: BinaryIO) -> dict[str, int]:
+def _places(file: BinaryIO, path: Path) -> dict[str, int]:
     """Where the line of each key begins; what a kill left half-written at the end is cut off."""
     places: dict[str, int] = {}
+    place, number = 0, 1
     file.seek(0)
-    place = 0
-    for number, line in enumerate(file, start=1):
-        if not line.endswith(b"\n"):
+    while line := file.readline(LONGEST_LINE + 1):
+        if not line.endswith(b"\n") and len(line) <= LONGEST_LINE:
             file.truncate(place)
             break
-        places[_key(line, file.name, number)] = place
-        place += len(line)
+        try:
+            key, _ = _read(line)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            problem = f"{path}: line {number} is no kept reply"
+            raise ValueError(f"{problem}; remove that line, or the whole file") from error
+        places[key] = place
+        place, number = place + len(line), number + 1
     return places
 
 
-def _key(line: bytes, name: str, number: int) -> str:
+def _read(line: bytes) -> tuple[str, Reply]:
+    """Key and reply of a line; a line that was damaged or made up is refused as a whole."""
+    row = json.loads(line)
+    reply = Reply(**{name: row[name] for name in _FIELDS})
+    key, text, tokens = row["key"], reply.text, (reply.prompt_tokens, reply.completion_tokens)
+    good = isinstance(key, str) and isinstance(text, str | None)
+    good = good and isinstance(reply.refused, bool) and isinstance(reply.finished, bool)
+    if not good or not all(type(num) is int and 0 <= num < MANY_TOKENS for num in tokens):
+        raise ValueError("a field of another type")
+    return key, reply
+
+
+def _opened(path: Path, flags: int = 0) -> int:
+    """A file of ours to read and write; never one that a link names, which may be anybody's."""
     try:
-        return json.loads(line)["key"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{name}: line {number} is no kept reply; remove that line, or the whole file") from error
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ValueError(f"{path} is a link, and what it leads to would be written; remove it") from error
 
 
-def _locked(folder: Path) -> int | None:
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+def _locked(folder: Path) -> int:
+    descriptor = _opened(folder / ".lock")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
-        owner = os.read(descriptor, 20).decode() or "unknown"
+        owner = os.read(descriptor, 20).decode(errors="replace") or "unknown"
         os.close(descriptor)
         problem = f"{folder} is being written by another process (id {owner})"
         raise ValueError(f"{problem}; wait until it ends, or name another folder (cache)") from error

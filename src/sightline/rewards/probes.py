@@ -1,15 +1,18 @@
 """Probes: a reward is attacked before it is trusted.
 
 For every kind of truth that a reward reads, cases are drawn, and answers made to fool it are scored beside an honest
-imperfect one. An attack that scores at least what the honest answer of the same case scores is a failure, unless it
-happens to be the truth; so is one on which the reward raises, hangs or gives no finite number. Rewards that read no
-truth (format, length) are probed in a sum with one that does. Knows no world: pictures are coloured boxes.
+imperfect one, at every stage of a run (`stages`). An attack that scores at least what the honest answer of the same
+case scores at the same stage is a failure, unless it happens to be the truth; so is one on which the reward raises,
+hangs or gives no finite number. Rewards that read no truth (format, length) are probed in a sum with one that does.
+Knows no world: pictures are coloured boxes.
 """
 
 import io
+import math
 import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -19,10 +22,11 @@ from sightline.registry import did_you_mean
 from sightline.rewards import hostile_answers, hostile_boxes
 from sightline.rewards.boxes import SPACES, Space
 from sightline.rewards.contract import RewardContext
-from sightline.rewards.findings import Attack, KindProbed, Probed
+from sightline.rewards.findings import Attack, KindProbed, Probed, StageProbed
 from sightline.rewards.hostile import DRESSES, Case, dressed, says_the_same
 from sightline.rewards.judging import FACTORY
 from sightline.rewards.pool import Call, RewardPool
+from sightline.rewards.stages import Stage, stages_of
 
 CLOSE = 1e-9
 """Scores this near are equal."""
@@ -31,6 +35,7 @@ TOO_MANY_TOKENS = 4096
 CHARACTERS_PER_TOKEN = 4
 DRESS_CASES = 3
 HUNG = "took longer than"
+WITHOUT_CONTENT = ("empty", "format only")
 
 KINDS: dict[str, Callable[[random.Random, Space], Case]] = {
     "boxes": hostile_boxes.boxes,
@@ -102,12 +107,14 @@ def probe(
     if beside is None and name in SHAPING:
         beside = REWARD_OF[kinds[0]]
     others = any(":" in reward for reward in (name, beside or ""))
+    stages = stages_of(name, given, beside=beside)
     pool = pool_of(_entries(name, given, beside), num_workers=int(others), timeout=timeout)
     try:
         found: dict[str, KindProbed | str] = {}
         for kind in kinds:
             drawn = [_drawn(kind, f"{seed}/{i}", given) for i in range(cases)]
-            found[kind] = result = _probe_kind(kind, drawn, _Judge(pool, with_picture=others))
+            judge = _Judge(pool, label=_label(name), with_picture=others)
+            found[kind] = result = probe_kind(kind, drawn, judge, stages)
             if isinstance(result, str) and HUNG in result:
                 break
     finally:
@@ -141,23 +148,28 @@ def check_values(name: str, options: Mapping[str, Any]) -> None:
         return
     pool = pool_of(_entries(name, options, None), num_workers=0)
     case = _drawn(_kinds(name, options, None)[0], "check", options)
-    [judged] = pool([_call(case, case.honest)])
-    if judged.problem is not None:
-        raise ValueError(judged.problem.removeprefix("raised ValueError: "))
+    for stage in stages_of(name, options):
+        [judged] = pool([_call(case, case.honest, stage, label=_label(name))])
+        if judged.problem is not None:
+            raise ValueError(judged.problem.removeprefix("raised ValueError: "))
+
+
+Judge = Callable[[Sequence[tuple[Case, str]], Stage], tuple[list[float | None], str | None]]
+"""Scores of answers at a stage of a run, up to the first problem, and the problem."""
 
 
 class _Judge:
     """Scores answers one by one, so that a reward which hangs on every answer is given up after the first."""
 
-    def __init__(self, pool: RewardPool, *, with_picture: bool) -> None:
-        self._pool, self._with_picture = pool, with_picture
+    def __init__(self, pool: RewardPool, *, label: str, with_picture: bool) -> None:
+        self._pool, self._label, self._with_picture = pool, label, with_picture
         self._pictures: dict[int, bytes] = {}
 
-    def __call__(self, answers: Sequence[tuple[Case, str]]) -> tuple[list[float | None], str | None]:
+    def __call__(self, answers: Sequence[tuple[Case, str]], stage: Stage) -> tuple[list[float | None], str | None]:
         """Scores up to the first problem, and the problem."""
         values: list[float | None] = []
         for case, text in answers:
-            [judged] = self._pool([_call(case, text, self._picture(case))])
+            [judged] = self._pool([_call(case, text, stage, label=self._label, picture=self._picture(case))])
             if judged.problem is not None:
                 return values, judged.problem
             values.append(judged.value)
@@ -169,14 +181,44 @@ class _Judge:
         return self._pictures.get(id(case))
 
 
-def _probe_kind(kind: str, cases: Sequence[Case], judge: _Judge) -> KindProbed | str:
-    """All attacks of one kind, or why there are none."""
-    dress, problem = _best_dress(cases, judge)
+def probe_kind(kind: str, cases: Sequence[Case], judge: Judge, stages: Sequence[Stage]) -> KindProbed | str:
+    """All attacks of one kind at every stage, or why there are none."""
+    dress, problem = _best_dress(cases, judge, stages[0])
     if problem is not None:
         return problem
+    tried: list[StageProbed] = []
+    attacks: dict[str, list[Attack]] = {}
+    num_cases = num_blind = 0
+    for stage in stages:
+        hung = {name for name, same in attacks.items() if HUNG in (same[-1].problem or "")}
+        found = _probe_stage(cases, judge, stage, dress, without=hung)
+        if isinstance(found, str):
+            return found
+        summary, here, known, blind = found
+        tried.append(summary)
+        for attack in here:
+            attacks.setdefault(attack.name, []).append(attack)
+        num_cases, num_blind = max(num_cases, known), max(num_blind, blind)
+    return KindProbed(
+        truth=kind,
+        dress=dress,
+        stages=tuple(tried),
+        num_cases=num_cases,
+        num_blind=num_blind,
+        attacks=tuple(_over_the_run(same) for same in attacks.values()),
+    )
+
+
+def _probe_stage(
+    cases: Sequence[Case], judge: Judge, stage: Stage, dress: str, *, without: Collection[str]
+) -> tuple[StageProbed, list[Attack], int, int] | str:
+    """Attacks at one stage, and how many cases had an opinion and how many were blind; or why there are none.
+
+    `without` are attacks on which the reward has hung before, and would again.
+    """
     opening, closing = DRESSES[dress]
-    right, problem = judge([(case, opening + case.right + closing) for case in cases])
-    honest, worse = judge([(case, opening + case.honest + closing) for case in cases])
+    right, problem = judge([(case, opening + case.right + closing) for case in cases], stage)
+    honest, worse = judge([(case, opening + case.honest + closing) for case in cases], stage)
     if problem is not None or worse is not None:
         return problem or worse or ""
     both = [(case, *pair) for case, *pair in zip(cases, honest, right, strict=True) if None not in pair]
@@ -186,15 +228,32 @@ def _probe_kind(kind: str, cases: Sequence[Case], judge: _Judge) -> KindProbed |
         return "no opinion"
     answers = [dressed(case, dress) for case, _ in known]
     lowest = list(best)
-    attacks = [_attack(name, known, [texts[name] for texts in answers], judge, lowest) for name in answers[0]]
-    return KindProbed(
-        truth=kind,
-        dress=dress,
+    names = [name for name in answers[0] if name not in without]
+    attacks = [_attack(name, known, [texts[name] for texts in answers], judge, stage, lowest) for name in names]
+    empty = [a.median for a in attacks if a.name in WITHOUT_CONTENT and a.median is not None]
+    summary = StageProbed(
+        name=stage.name,
         right=statistics.median(best),
         honest=statistics.median(value for _, value in known),
-        num_cases=len(known),
-        num_blind=sum(value <= low + CLOSE for value, low in zip(best, lowest, strict=True)),
-        attacks=tuple(attacks),
+        form=max(empty, default=None),
+    )
+    num_blind = sum(value <= low + CLOSE for value, low in zip(best, lowest, strict=True))
+    return summary, attacks, len(known), num_blind
+
+
+def _over_the_run(stages: Sequence[Attack]) -> Attack:
+    """One attack over all stages: as it fared where it came closest, or passed the honest answer by most."""
+
+    def passes(attack: Attack) -> tuple[bool, float]:
+        margin = -math.inf if attack.worst is None or attack.honest is None else attack.worst - attack.honest
+        return attack.problem is not None, margin
+
+    return replace(
+        max(stages, key=passes),
+        num_judged=sum(attack.num_judged for attack in stages),
+        num_failed=sum(attack.num_failed for attack in stages),
+        num_exempt=sum(attack.num_exempt for attack in stages),
+        wins_at=tuple(attack.stage for attack in stages if attack.failed),
     )
 
 
@@ -203,12 +262,12 @@ def _why_blind(kind: KindProbed) -> str:
     return f"{where}the right answer earns no more than any other"
 
 
-def _best_dress(cases: Sequence[Case], judge: _Judge) -> tuple[str, str | None]:
+def _best_dress(cases: Sequence[Case], judge: Judge, stage: Stage) -> tuple[str, str | None]:
     """The dress in which honest answers earn most, the plainer of equals; or what goes wrong in every one."""
     totals: dict[str, float] = {}
     first: str | None = None
     for dress, (opening, closing) in DRESSES.items():
-        values, problem = judge([(case, opening + case.honest + closing) for case in cases[:DRESS_CASES]])
+        values, problem = judge([(case, opening + case.honest + closing) for case in cases[:DRESS_CASES]], stage)
         first = first or problem
         if problem is not None and HUNG in problem:
             return dress, problem
@@ -218,12 +277,17 @@ def _best_dress(cases: Sequence[Case], judge: _Judge) -> tuple[str, str | None]:
 
 
 def _attack(
-    name: str, known: Sequence[tuple[Case, float]], texts: Sequence[str], judge: _Judge, lowest: list[float]
+    name: str,
+    known: Sequence[tuple[Case, float]],
+    texts: Sequence[str],
+    judge: Judge,
+    stage: Stage,
+    lowest: list[float],
 ) -> Attack:
     """One attack on all cases but those in which it is the truth; `lowest` keeps the lowest score of each case."""
     honest = [value for _, value in known]
     here = [i for i, (case, _) in enumerate(known) if not says_the_same(_undressed(texts[i]), case.right)]
-    values, problem = judge([(known[i][0], texts[i]) for i in here])
+    values, problem = judge([(known[i][0], texts[i]) for i in here], stage)
     scores = [(i, value) for i, value in zip(here, values, strict=False) if value is not None]
     for i, value in scores:
         lowest[i] = min(lowest[i], value)
@@ -239,6 +303,7 @@ def _attack(
         num_failed=sum(value >= honest[i] - CLOSE for i, value in scores),
         num_exempt=len(known) - len(here),
         problem=problem,
+        stage=stage.name,
     )
 
 
@@ -267,7 +332,12 @@ def _drawn(kind: str, seed: str, options: Mapping[str, Any]) -> Case:
     return KINDS[kind](random.Random(f"{kind}/{seed}"), space if space in SPACES else "seen")
 
 
-def _call(case: Case, text: str, picture: bytes | None = None) -> Call:
+def _label(name: str) -> str:
+    """Under which the options of a reward are set."""
+    return name.rpartition(":")[2]
+
+
+def _call(case: Case, text: str, stage: Stage, *, label: str, picture: bytes | None = None) -> Call:
     num_tokens = min(len(text) // CHARACTERS_PER_TOKEN + 1, TOO_MANY_TOKENS)
     context = RewardContext(
         truth=case.truth,
@@ -275,8 +345,14 @@ def _call(case: Case, text: str, picture: bytes | None = None) -> Call:
         image_size=case.image_size,
         seen_size=case.seen_size,
         max_tokens=MAX_TOKENS,
+        progress=stage.progress,
     )
-    return Call(completion=Completion(text=text, token_ids=(0,) * num_tokens), context=context, picture=picture)
+    return Call(
+        completion=Completion(text=text, token_ids=(0,) * num_tokens),
+        context=context,
+        options={label: stage.options},
+        picture=picture,
+    )
 
 
 def _drawing(case: Case) -> bytes:

@@ -1,30 +1,34 @@
 """A study as one HTML page: its question, the answer, the table, charts, and what it does not show."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sightline.evaluation.statistics import Interval
 from sightline.journal import atomic_write
-from sightline.reports.charts import interval_chart, line_chart
+from sightline.reports.charts import NUM_STYLES, interval_chart, line_chart
 from sightline.reports.page import bullets, definitions, navigation, page, section, text
 from sightline.studies.analyse import Results, Row, families, stable_ranges
 from sightline.studies.schema import Chart, Study
-from sightline.studies.tables import columns
+from sightline.studies.tables import columns, in_order
 
 
 def write_study_page(path: Path, study: Study, results: Results) -> Path:
     """Write the page."""
     parts = {"answer": "Answer", "table": "Table", "charts": "Charts", "limits": "Limits"}
+    first, *others = results.answer.split(". ")
+    header = (
+        f'<header class="hero"><div class="headline"><p class="eyebrow">Sightline study {text(study.name)}</p>'
+        f'<h1>{text(first.rstrip("."))}</h1><p class="subtitle">{text(study.question)}</p></div></header>'
+    )
     body = [
-        f'<header><h1>{text(study.name)}</h1><p class="lead">{text(study.question)}</p></header>',
-        navigation(parts),
-        section("Answer", _answer(study, results), anchor="answer", lead=results.answer),
+        section("Answer", _answer(study, results), anchor="answer", lead=". ".join(others)),
         section("Table", _table(study, results), anchor="table", lead=_lead(study, results)),
         section("Charts", f'<div class="charts">{_charts(study, results)}</div>', anchor="charts"),
         section("What it does not show", bullets(study.not_shown), anchor="limits"),
     ]
-    atomic_write(path, page(title=f"Study {study.name}", body="\n".join(body), description=study.question))
+    html = f"{header}{navigation(parts)}<main>{chr(10).join(body)}</main>"
+    atomic_write(path, page(title=f"Study {study.name}", body=html, description=study.question))
     return path
 
 
@@ -58,19 +62,33 @@ def _table(study: Study, results: Results) -> str:
     headings, rows = columns(study, results)
     kinds = ["", *[' class="n"'] * (len(headings) - 1)]
     head = "".join(
-        f'<th scope="col"{kind}>{text(name.strip("*"))}</th>' for name, kind in zip(headings, kinds, strict=True)
+        f'<th scope="col"{kind}>{text(name.strip("*"))}{_unit(study, name)}</th>'
+        for name, kind in zip(headings, kinds, strict=True)
     )
-    body = "".join(_table_row(study, cells, row) for cells, row in zip(rows, results.rows, strict=True))
+    body = "".join(_table_row(cells, row) for cells, row in zip(rows, in_order(study, results), strict=True))
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of results"><table class="plain"><thead><tr>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table of results">'
+        '<table class="plain many"><thead><tr>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _table_row(study: Study, cells: list[str], row: Row) -> str:
+def _table_row(cells: list[str], row: Row) -> str:
     name = f'<th scope="row">{text(cells[0])}{_note(row)}</th>'
-    figures = "".join(f'<td class="n">{text(cell)}</td>' for cell in cells[1:])
-    return f"<tr>{name}{figures}</tr>"
+    return f"<tr>{name}{''.join(_table_cell(cell) for cell in cells[1:])}</tr>"
+
+
+def _unit(study: Study, heading: str) -> str:
+    """What stands once in the heading of changes instead of in every cell."""
+    in_points = study.primary.write_change(1.0).endswith(" points")
+    return " (points)" if in_points and heading == f"against {study.against}" else ""
+
+
+def _table_cell(cell: str) -> str:
+    """A figure, its interval on a line of its own."""
+    figure, bracket, interval = cell.partition(" [")
+    below = f'<small class="range">[{text(interval)}</small>' if bracket else ""
+    return f'<td class="n">{text(figure.removesuffix(" points"))}{below}</td>'
 
 
 def _note(row: Row) -> str:
@@ -86,7 +104,9 @@ def _charts(study: Study, results: Results) -> str:
         for figure in (row.figures[primary.key],)
     }
     marks = {row.name: row.figures[primary.key].estimate for row in results.rows if row.name == study.against}
-    parts = [interval_chart(lanes, title=primary.shown, form=primary.write, marks=marks)]
+    drawn = {row.name: lanes[row.name] for row in in_order(study, results) if row.name in lanes}
+    title = f"{primary.shown}, {primary.better} is better"
+    parts = [interval_chart(drawn, title=title, form=primary.write, marks=marks, styles=_styles(study, drawn))]
     parts += [_chart(study, results, chart) for chart in study.charts]
     drifted = {name: course for name, course in _courses(study, results).items() if "kl" in course[-1]}
     parts += _along(study, _courses(study, results), lambda point: point["tokens"] / 1e6, "million tokens read")
@@ -94,6 +114,14 @@ def _charts(study: Study, results: Results) -> str:
         far = "square root of the KL to the base, per token"
         parts += _along(study, drifted, lambda point: math.sqrt(max(0.0, point["kl"])), far)
     return "".join(parts)
+
+
+def _styles(study: Study, names: Iterable[str]) -> dict[str, int]:
+    """One style for each family of arms, one for all other arms, one for the models beside."""
+    kinds = {family: i for i, family in enumerate(families(study))}
+    arms = {arm: kinds[family] for family, found in families(study).items() for arm, _ in found}
+    beside, others = NUM_STYLES - 5, len(kinds)
+    return {name: arms.get(name, others if name in study.arms else beside) for name in names}
 
 
 def _courses(study: Study, results: Results) -> dict[str, Sequence[Mapping[str, float]]]:
@@ -129,14 +157,16 @@ def _chart(study: Study, results: Results, chart: Chart) -> str:
         points = []
         for name, x in arms:
             at = x if chart.x is None else by_name[name].figures[chart.x.key].estimate
+            figure = by_name[name].figures[chart.y.key]
             if at > 0 or not chart.log:
-                points.append((math.log10(at) if chart.log else at, by_name[name].figures[chart.y.key].estimate))
+                points.append((at, figure.estimate, figure.low, figure.high))
         series[family] = points
+    note = f"{_ranges(study, results)} Bars: 95% intervals over scenes and seeds.".strip()
     return line_chart(
-        series, title=chart.title, x_label=chart.x_label(), y_label=chart.y.shown, note=_ranges(study, results)
+        series, title=chart.title, x_label=chart.x_label(), y_label=chart.y.shown, log_x=chart.log, note=note
     )
 
 
 def _ranges(study: Study, results: Results) -> str:
     found = stable_ranges(study, results.rows)
-    return "Stable: " + "; ".join(f"{family} {xs or 'nowhere'}" for family, xs in found.items()) if found else ""
+    return "Stable: " + "; ".join(f"{family} {xs or 'nowhere'}" for family, xs in found.items()) + "." if found else ""

@@ -214,8 +214,7 @@ class Chart(BaseModel):
 
     def x_label(self) -> str:
         """What stands below the chart."""
-        name = self.strength if self.x is None else self.x.shown
-        return f"{name}, log 10" if self.log else name
+        return self.strength if self.x is None else self.x.shown
 
 
 class Stable(BaseModel):

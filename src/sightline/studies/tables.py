@@ -16,7 +16,19 @@ def columns(study: Study, results: Results) -> tuple[list[str], list[list[str]]]
     tracked = any(row.hacked is not None for row in results.rows)
     headings += ["hacked"] if tracked else []
     headings += ["stable"] if study.stable is not None else []
-    return headings, [_cells(study, row, tracked=tracked) for row in results.rows]
+    return headings, [_cells(study, row, tracked=tracked) for row in in_order(study, results)]
+
+
+def in_order(study: Study, results: Results) -> list[Row]:
+    """Rows as they are read: models beside, then arms from the best down, points of grids after the arms."""
+    sign = -1.0 if study.primary.better == "higher" else 1.0
+
+    def place(row: Row) -> tuple[int, float]:
+        if row.name not in study.arms:
+            return 0, 0.0
+        return 1 + (study.arms[row.name].seeds is not None), sign * row.figures[study.primary.key].estimate
+
+    return sorted(results.rows, key=place)
 
 
 def markdown(study: Study, results: Results) -> list[str]:
