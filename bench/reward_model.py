@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sightline import build
 from sightline.build.labels import scored
@@ -27,7 +26,7 @@ from sightline.data.files import read_groups, write_groups
 from sightline.evaluation.calibration import accuracy
 from sightline.evaluation.run import judge_task
 from sightline.journal import Journal, recipe_of
-from sightline.models.forward import Policy
+from sightline.models.reading import reading_policy
 from sightline.records import Group, Pair
 from sightline.rewards.text import Mention, match_mentions, mentions
 from sightline.world.annotators import annotate, quality
@@ -166,7 +165,7 @@ def rated(run: Path, groups: Sequence[Group], root: Path) -> list[list[float]]:
 def by_sight(groups: Sequence[Group], target: str) -> list[list[float]]:
     """Quality of every answer if what the model itself says of the picture were all that is there."""
     loaded, _ = load_trained(target)
-    policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16)
+    policy = reading_policy(loaded)
     judged = judge_task(policy, make_inputs(loaded), find_task(TASK), [group.prompt for group in groups])
     found = []
     for group, seen in zip(groups, judged.answers, strict=True):

@@ -31,7 +31,7 @@ from sightline.evaluation.run import judge_task
 from sightline.evaluation.seeds import figure_of, holm, p_value
 from sightline.evaluation.statistics import Interval, absolute_change, ratio
 from sightline.journal import Journal, recipe_of
-from sightline.models.forward import Policy
+from sightline.models.reading import reading_policy
 from sightline.records import Group
 from sightline.world.prompts import exact_group, task_prompts
 from sightline.world.tasks import find_task, make_question
@@ -101,7 +101,7 @@ def along(run: Path, metric: str, every: int = 10) -> list[float]:
 def recipe_blocks(arm: str) -> dict[str, Any]:
     """What an arm is, apart from seed and files."""
     blocks: dict[str, Any] = {
-        "model": {"path": "world:base", "train": "full", "dtype": "bfloat16"},
+        "model": {"path": "world:base", "train": "full"},
         "objective": {"kind": "grpo"},
         "rewards": rule(),
         "rollout": {"group_size": ANSWERS, "max_tokens": 128},
@@ -159,7 +159,7 @@ def answers_of(target: str, folder: Path, name: str, asked: argparse.Namespace) 
         return json.loads(path.read_text())
     folder.mkdir(exist_ok=True)
     loaded, _ = load_trained(target)
-    policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+    policy = reading_policy(loaded)
     found = {}
     for task, split, num in asked_of(asked):
         prompts = task_prompts(task, split, num)

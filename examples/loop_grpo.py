@@ -47,7 +47,7 @@ def main() -> None:
     torch.manual_seed(asked.seed)
 
     # 1. A model. Its language model is trained; tower and projector stay as they are, so each picture is encoded once.
-    loaded = choose_trained(load_model(resolve(asked.model), dtype="bfloat16"), train="full")
+    loaded = choose_trained(load_model(resolve(asked.model)), train="full")
     policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast)
     store = ImageStore(None, max_pixels=10**6, max_bytes=2**20)
     inputs = Inputs(processor=loaded.processor, family=loaded.family, end_of_turn=loaded.end_of_turn, store=store)

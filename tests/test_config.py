@@ -170,7 +170,7 @@ def test_validation_files_are_evaluated_with_each_checkpoint_unless_told():
         (["optim.betas=[0.9]"], "optim.betas: entry 2 is missing; give it a value"),
         (["optim.betas=[0.9, 0.9, 0.9]"], "optim.betas: has 3 entries; give 2"),
         (["model.dtype=bf16"], "model.dtype: is 'bf16'; did you mean bfloat16?"),
-        (["model.dtype=fp8"], "model.dtype: is 'fp8'; use one of float32, bfloat16"),
+        (["model.dtype=fp8"], "model.dtype: is 'fp8'; use one of auto, float32, bfloat16"),
         (["model.path=world:bse"], "model.path: 'world:bse' is no embedded model; did you mean world:base?"),
         (
             ["model.lora.dropout=0.1"],
@@ -190,11 +190,11 @@ def test_validation_files_are_evaluated_with_each_checkpoint_unless_told():
             " leave it out",
         ),
         (
-            ["model.quantise=4bit"],
-            "model.quantise: trains adapters in bfloat16 alone; set model.train: lora and model.dtype: bfloat16",
+            ["model.quantise=4bit", "model.dtype=float32"],
+            "model.quantise: trains adapters in bfloat16 alone; set model.train: lora, and leave model.dtype out",
         ),
         (
-            ["model.quantise=4bit", "model.dtype=bfloat16", "train.shard=true"],
+            ["model.quantise=4bit", "train.shard=true"],
             "train.shard: cuts no weights of four bits; leave one of them out",
         ),
         (["data.files=a.jsonl"], "data.files: is 'a.jsonl'; give a list, such as [one, two]"),
@@ -322,7 +322,7 @@ def test_data_files_and_trackers_are_looked_for_before_anything_heavy(folder):
     (folder / "pairs.jsonl").write_text("")
     check_present(recipe)
     if importlib.util.find_spec("bitsandbytes") is None:
-        few = load_recipe(["base.yaml"], ["model.quantise=4bit", "model.dtype=bfloat16"])
+        few = load_recipe(["base.yaml"], ["model.quantise=4bit"])
         with pytest.raises(ConfigError, match=r"bitsandbytes is not installed; `pip install 'sightline\[4bit\]'`"):
             check_present(few)
     with pytest.raises(ConfigError, match=r"data.root: nowhere is no folder; give the one that image paths start from"):

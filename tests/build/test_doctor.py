@@ -65,7 +65,7 @@ def detect() -> list[Prompt]:
 
 @pytest.fixture(scope="module")
 def base() -> Loaded:
-    return load_model(resolve("world:base"))
+    return load_model(resolve("world:base"), dtype="float32")
 
 
 @pytest.mark.parametrize("objective", ["dpo", "sft"])
@@ -134,7 +134,7 @@ def test_rows_longer_than_the_model_reads_fail(detect: list[Prompt], tmp_path: P
 
 def lengths_line(recipe: Recipe) -> Line:
     """The line alone: sampling a thousand tokens would take its time."""
-    loaded = load_model(resolve(recipe.model.path))
+    loaded = load_model(resolve(recipe.model.path), dtype="float32")
     return {line.name: line for line in row_lines(recipe, loaded, look_at_rows(recipe, loaded))}["lengths"]
 
 

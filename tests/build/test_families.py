@@ -42,7 +42,7 @@ def test_a_run_learns_and_its_export_answers(name: str, run: str, world: Path, t
         assert rows[0]["policy/ratio"] == pytest.approx(1, abs=1e-5)
     loaded, _ = build.load_trained(str(folder))
     save_merged(loaded, tmp_path / "export")
-    exported = load_model(str(tmp_path / "export"))
+    exported = load_model(str(tmp_path / "export"), dtype="float32")
     inputs = tiny_inputs(exported)
     prompts = [inputs.prompt(tiny_prompt(str(n), num_images=n, seed=n)) for n in range(3)]
     params = SamplingParams(temperature=0, max_tokens=5)

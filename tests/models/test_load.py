@@ -63,7 +63,7 @@ def logprobs(loaded: Loaded, batch: Batch) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_model_is_loaded_as_it_was_and_frozen(kind: str, saved: Callable[..., Path]):
-    loaded = load_model(str(saved(kind)))
+    loaded = load_model(str(saved(kind)), dtype="float32")
     assert loaded.family.name == "LLaVA"
     assert not loaded.trained()
     assert loaded.end_of_turn == loaded.processor.tokenizer.eos_token_id
@@ -73,31 +73,31 @@ def test_a_saved_model_is_loaded_as_it_was_and_frozen(kind: str, saved: Callable
 def test_a_family_that_is_not_known_is_refused_by_name_before_weights_are_read(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava_next"}))
     with pytest.raises(ValueError, match=r"models of type 'llava_next' are not supported .* supported are: llava"):
-        load_model(str(tmp_path))
+        load_model(str(tmp_path), dtype="float32")
 
 
 def test_a_folder_that_does_not_exist_is_refused_with_its_name(tmp_path: Path):
     with pytest.raises(ValueError, match=r"model.path: '.*nowhere' could not be loaded"):
-        load_model(str(tmp_path / "nowhere"))
+        load_model(str(tmp_path / "nowhere"), dtype="float32")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_weights_in_four_bits_need_a_gpu(saved: Callable[..., Path]):
     with pytest.raises(ValueError, match=r"4bit needs a CUDA GPU, and there is none; leave it out"):
-        load_model(str(saved()), quantise="4bit")
+        load_model(str(saved()), dtype="float32", quantise="4bit")
 
 
 def test_a_folder_without_weights_is_refused_with_its_name(saved: Callable[..., Path]):
     folder = saved()
     (folder / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"model.path: '.*model' could not be loaded"):
-        load_model(str(folder))
+        load_model(str(folder), dtype="float32")
 
 
 @pytest.mark.parametrize("part", ["text_config", "vision_config"])
 def test_dropout_is_refused_wherever_it_is_set(part: str, saved: Callable[..., Path]):
     with pytest.raises(ValueError, match=r"sets attention_dropout to 0.1: with dropout"):
-        load_model(str(saved(**{part: {"attention_dropout": 0.1}})))
+        load_model(str(saved(**{part: {"attention_dropout": 0.1}})), dtype="float32")
 
 
 def test_full_training_unfreezes_the_language_model_alone():
@@ -182,7 +182,7 @@ def test_a_trained_model_saved_whole_gives_the_same_greedy_answers(kind: str, tr
     wanted, scores = greedy(loaded), logprobs(loaded, ragged_batch())
     assert wanted != greedy(tiny_loaded(kind)) or train == "full"
     save_merged(loaded, tmp_path / "whole")
-    again = load_model(str(tmp_path / "whole"))
+    again = load_model(str(tmp_path / "whole"), dtype="float32")
     assert greedy(again) == wanted
     torch.testing.assert_close(logprobs(again, ragged_batch()), scores, atol=1e-5, rtol=0)
 

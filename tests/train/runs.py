@@ -26,7 +26,7 @@ def tiny_recipe(world: Path, out: Path, **blocks: Any) -> Recipe:
     values: dict[str, Any] = {
         "name": "tiny",
         "out": str(out),
-        "model": {"path": str(world / "model"), "train": "full"},
+        "model": {"path": str(world / "model"), "train": "full", "dtype": "float32"},
         "data": {"files": [str(world / "train.jsonl")]},
         "objective": {"kind": "dpo", "beta": 0.5},
         "optim": {"learning_rate": 3e-3},

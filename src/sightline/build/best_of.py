@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 
 from sightline.build.labels import scored
@@ -17,9 +16,9 @@ from sightline.config import ConfigError
 from sightline.config.mistakes import first_mistake
 from sightline.config.rl import RewardEntry
 from sightline.journal import recipe_of
-from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
+from sightline.models.reading import reading_policy
 from sightline.models.sampler import SamplingParams, sample
 from sightline.progress import each, phase
 from sightline.records import Completion, Group, Prompt
@@ -82,7 +81,7 @@ def rated_answers(
     batch_size: int = 32,
 ) -> list[list[Rated]]:
     """The different answers to each prompt, the highest rated first."""
-    policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+    policy = reading_policy(loaded)
     params = SamplingParams(temperature=best_of.temperature, max_tokens=max_tokens, seed=best_of.seed)
     groups = []
     starts = range(0, len(prompts), batch_size)

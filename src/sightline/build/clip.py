@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from sightline.build.clip_card import measure_clip, write_clip_card
 from sightline.build.course import Course, scene_pixels
+from sightline.models.arithmetic import arithmetic, autocast_of
 from sightline.models.contrast import embed_pictures, embed_texts
 from sightline.models.tiny import load_tiny
 from sightline.models.tiny_clip import (
@@ -94,7 +95,8 @@ def contrastive_loss(model: ClipModel, processor: ClipProcessor, scenes: list[Sc
     """Which caption belongs to a picture, and which picture to a caption: mean of the two cross entropies."""
     named, changed = _captions(scenes, seed=seed)
     pixels = torch.stack([scene_pixels(processor.image_processor, scene) for scene in scenes])
-    with torch.autocast("cpu", torch.bfloat16):
+    autocast = autocast_of(arithmetic().dtype)
+    with torch.autocast("cpu", autocast, enabled=autocast is not None):
         pictures = embed_pictures(model, {"pixel_values": pixels})
         # One kind of caption at a time: some are far longer than others.
         texts = torch.stack([embed_texts(model, _tokens(processor, labels)) for labels in (named, *changed)])

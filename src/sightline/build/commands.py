@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sightline.build.best_of import BestOf, Rated, rated_answers
 from sightline.build.loading import inputs_of, load_start, load_trained, make_inputs
 from sightline.build.runs import measure
@@ -16,9 +14,9 @@ from sightline.data.files import write_groups
 from sightline.data.images import ImageStore
 from sightline.evaluation.run import Judged, judge_answers, judge_task
 from sightline.evaluation.statistics import Interval, ratio
-from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded, load_model, save_merged
+from sightline.models.reading import reading_policy
 from sightline.models.sampler import SamplingParams, sample
 from sightline.progress import Say, announced, phase, say
 from sightline.records import Completion, Group, Image, Message, Prompt, RecordError
@@ -75,7 +73,7 @@ def _picture(path: Path) -> Image:
 
 
 def _answers(loaded: Loaded, inputs: Inputs, asked: Prompt, params: SamplingParams, num: int) -> list[str]:
-    policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast)
+    policy = reading_policy(loaded)
     groups = sample(policy, [inputs.prompt(asked)], num=num, params=params, end_of_turn=inputs.end_of_turn)
     return [inputs.text(answer.token_ids) for answer in groups[0]]
 
@@ -92,7 +90,7 @@ def evaluate(
     """Metrics with intervals of a run or model on the embedded world's tasks: of greedy answers, or the best of N."""
     loaded, recipe = load_trained(target)
     inputs = make_inputs(loaded) if recipe is None else inputs_of(recipe, loaded)
-    policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+    policy = reading_policy(loaded)
     found: dict[str, dict[str, Interval]] = {}
     for task in tasks:
         asked, prompts = find_task(task), task_prompts(task, split, scenes)
@@ -216,7 +214,7 @@ def sample_groups(
     batch_size: int = 32,
 ) -> list[Group]:
     """`num` sampled answers for each prompt, equal ones kept once, as groups."""
-    policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+    policy = reading_policy(loaded)
     inputs = make_inputs(loaded)
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     groups: list[Group] = []

@@ -36,7 +36,7 @@ from sightline.evaluation.statistics import (
     relative_change,
 )
 from sightline.journal import atomic_write
-from sightline.models.forward import Policy
+from sightline.models.reading import reading_policy
 from sightline.progress import phase, shown
 from sightline.records import Group
 from sightline.train.feeds import imitated
@@ -191,7 +191,7 @@ def _recipe(settings: Settings, row: str, pairs: Path, *, seed: int, out: Path) 
         "name": f"demo-{row}",
         "out": str(out / row),
         "seed": seed,
-        "model": {"path": "world:base", "train": "full", "dtype": "bfloat16"},
+        "model": {"path": "world:base", "train": "full"},
         "data": {"files": [str(pairs)]},
         "objective": objective,
         "optim": {"learning_rate": settings.learning_rate, "warmup_fraction": 0.1},
@@ -232,7 +232,7 @@ def judge_all(settings: Settings, targets: Mapping[str, str], *, console: Consol
     found: dict[str, dict[str, Judged]] = {task: {} for task in prompts}
     for row, target in targets.items():
         loaded, _ = load_trained(target)
-        policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+        policy = reading_policy(loaded)
         inputs = make_inputs(loaded)
         with phase(f"{row} answers"):
             for task, asked in prompts.items():
@@ -331,7 +331,7 @@ def _described(settings: Settings, summary: Mapping[str, Any], run: str) -> dict
 
 def _show_failings(console: Console, seed: int) -> None:
     base, _ = load_trained("world:base")
-    policy = Policy(base.model, base.family, autocast=torch.bfloat16)
+    policy = reading_policy(base)
     prompts = task_prompts("describe", "validation", 40, seed=seed)
     judged = judge_task(policy, make_inputs(base), find_task("describe"), prompts)
     wrong = [i for i, scores in enumerate(judged.scores) if scores["hallucination"][0] > 0][:3]

@@ -24,7 +24,7 @@ from sightline.evaluation.metrics import average_precision_draws, interval_of_dr
 from sightline.evaluation.run import Judged, judge_task
 from sightline.evaluation.statistics import Interval, absolute_change, ratio
 from sightline.journal import Journal
-from sightline.models.forward import Policy
+from sightline.models.reading import reading_policy
 from sightline.progress import phase
 from sightline.records import Group
 from sightline.world.prompts import exact_group, task_prompts
@@ -145,7 +145,7 @@ def _recipe(
         "name": f"demo-{row.replace('_', '-')}",
         "out": str(out / row),
         "seed": seed,
-        "model": {"path": str(start), "train": "full", "dtype": "bfloat16"},
+        "model": {"path": str(start), "train": "full"},
         "data": {"files": list(files)},
         "objective": {"kind": "sft"},
         "optim": {"learning_rate": settings.learning_rate, "schedule": "constant"},
@@ -176,7 +176,7 @@ def _judge(settings: BoxSettings, targets: Mapping[str, str], console: Console) 
     found: dict[str, dict[str, Judged]] = {task: {} for task in prompts}
     for row, target in targets.items():
         loaded, _ = load_trained(target)
-        policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+        policy = reading_policy(loaded)
         with phase(f"{row} answers"):
             for task, asked in prompts.items():
                 found[task][row] = judge_task(policy, make_inputs(loaded), find_task(task), asked)

@@ -17,7 +17,7 @@ from sightline.build.doctor_rows import Seen, look_at_rows, row_lines
 from sightline.build.doctor_trial import Trial, trial_folder, try_step
 from sightline.build.estimates import estimate
 from sightline.build.first_checks import first_checks, sampler_line
-from sightline.build.loading import Row, load_for_training
+from sightline.build.loading import Row, load_for_training, settled
 from sightline.build.own_answers import make_own_answers
 from sightline.build.plan import CPU_WORKING, lengths_of, num_steps_of, resident, size_text, this_machine, time_text
 from sightline.build.rl import learns_from_rewards
@@ -70,6 +70,7 @@ def doctor(*, recipe: Recipe, page: Path, tell: Tell = lambda line: None) -> lis
     """Every line, told as it is found; the page is written at the end."""
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
+    recipe = settled(recipe)
     torch.manual_seed(recipe.seed)
     before = resident()
     loaded = load_for_training(recipe)

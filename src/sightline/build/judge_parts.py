@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from sightline.build.loading import inputs_of, load_trained, make_inputs
 from sightline.config.judge import (
     ClaimsProtocol,
@@ -22,9 +20,10 @@ from sightline.config.judge import (
 )
 from sightline.data.images import ImageStore
 from sightline.journal import recipe_of
+from sightline.models.arithmetic import AUTO
 from sightline.models.chat import Chat, Chatted, chat
-from sightline.models.forward import Policy
 from sightline.models.load import fingerprint, load_model
+from sightline.models.reading import reading_policy
 from sightline.models.sampler import SamplingParams
 from sightline.progress import announced
 from sightline.records import Image, Message, Prompt
@@ -157,14 +156,10 @@ def _local(judge: ModelJudge, stop: Callable[[], bool]) -> Answerer:
             loaded = load_model(resolve(judge.path), dtype=judge.dtype)
     else:
         loaded, run = load_trained(judge.path)
+        if judge.dtype != AUTO:
+            loaded = replace(loaded, dtype=judge.dtype)
     inputs = make_inputs(loaded) if run is None else inputs_of(run, loaded)
-    policy = Policy(
-        loaded.model,
-        loaded.family,
-        autocast=torch.bfloat16 if judge.dtype == "bfloat16" else None,
-        keep_batch=judge.batch_size,
-        keep_feature_bytes=2**26,
-    )
+    policy = reading_policy(loaded, keep_batch=judge.batch_size)
 
     def answer(questions: Sequence[Question]) -> Iterator[list[tuple[int, Reply]]]:
         chats = [_chat(question) for question in questions]
@@ -173,7 +168,7 @@ def _local(judge: ModelJudge, stop: Callable[[], bool]) -> Answerer:
             if stop():
                 raise KeyboardInterrupt
 
-    who = f"{fingerprint(loaded.model)} {judge.dtype} {inputs.settings_hash}"
+    who = f"{fingerprint(loaded.model)} {loaded.dtype} {inputs.settings_hash}"
     return Answerer(answer=answer, who=who)
 
 

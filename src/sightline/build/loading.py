@@ -5,15 +5,25 @@ from pathlib import Path
 from sightline.config import Recipe, make_recipe
 from sightline.data.images import ImageStore
 from sightline.journal import Journal, RunError, recipe_of
+from sightline.models.arithmetic import AUTO, arithmetic
 from sightline.models.inputs import Inputs, PictureLimits
 from sightline.models.load import Loaded, choose_trained, load_model, use_checkpointing
-from sightline.progress import announced
+from sightline.progress import Say, announced
 from sightline.records import Group
 from sightline.train.checkpoint import read_weights
 from sightline.world.weights import resolve
 
 Row = tuple[Group, Inputs]
 """A checked group and the reader that knows its file's pictures."""
+
+
+def settled(recipe: Recipe, say: Say = lambda line: None) -> Recipe:
+    """The recipe with what it leaves to the machine made definite; said in a line."""
+    if recipe.model.dtype != AUTO:
+        return recipe
+    chosen = arithmetic(quantised=recipe.model.quantise is not None)
+    say(str(chosen))
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": chosen.dtype})})
 
 
 def load_for_training(recipe: Recipe) -> Loaded:

@@ -11,6 +11,7 @@ from sightline.journal import Journal, atomic_write
 from sightline.models.forward import Policy
 from sightline.models.load import Loaded
 from sightline.models.own_answers import OwnAnswers
+from sightline.models.reading import reading_policy
 from sightline.progress import Say, phase
 from sightline.train.distributed import gathered, own_share, rank_and_size
 
@@ -48,7 +49,7 @@ def own_answers_at_work(recipe: Recipe, loaded: Loaded, policy: Policy) -> OwnAn
         own.speaking = loaded.adapter.disable_adapter
         return own
     start = load_start(recipe)
-    own.speaker = Policy(start.model, start.family, autocast=start.autocast, keep_batch=64, keep_feature_bytes=2**26)
+    own.speaker = reading_policy(start)
     return own
 
 

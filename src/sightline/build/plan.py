@@ -14,12 +14,13 @@ import torch
 
 from sightline.build.batches import batch_maker
 from sightline.build.estimates import GPUS, Estimate, Lengths, Machine, estimate
-from sightline.build.loading import Row, inputs_of, train_parts
+from sightline.build.loading import Row, inputs_of, settled, train_parts
 from sightline.build.rl import learns_from_rewards
 from sightline.config import Recipe
 from sightline.data.files import count_rows, read_groups
 from sightline.data.stream import Stream
-from sightline.models.load import DTYPES, Loaded
+from sightline.models.arithmetic import AUTO, DTYPES
+from sightline.models.load import Loaded
 from sightline.models.outline import Sizes, load_outline, sizes_of
 from sightline.progress import phase
 from sightline.records import RecordError
@@ -77,6 +78,7 @@ def plan(
     """What the recipe needs on `gpus` GPUs of a kind, or on this machine; lengths that are given are not measured."""
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
+    recipe = settled(recipe) if gpus is None and gpu is None else on_gpus(recipe)
     with phase(f"reading the outline of {recipe.model.path}"):
         outline = outline_of(recipe)
         sizes = sizes_of(outline)
@@ -94,6 +96,12 @@ def plan(
         notes=(),
     )
     return replace(planned, notes=tuple(_notes(recipe, planned, answer_tokens)))
+
+
+def on_gpus(recipe: Recipe) -> Recipe:
+    """The recipe with the arithmetic that `auto` means on the GPUs that are known here: all multiply in bfloat16."""
+    dtype = "bfloat16" if recipe.model.dtype == AUTO else recipe.model.dtype
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": dtype})})
 
 
 def expected_memory(recipe: Recipe) -> str:

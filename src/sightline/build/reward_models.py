@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from sightline.build.loading import load_trained
 from sightline.build.own_answers import own_answers_at_work
 from sightline.config.schema import Ranking
-from sightline.models.forward import Policy
 from sightline.models.heads import RatingHead
 from sightline.models.load import Loaded
+from sightline.models.reading import reading_policy
 from sightline.models.scorers import Rater
 
 FOLDER, MEMBERS, FACTS = "scorer", "members.safetensors", "scorer.json"
@@ -64,7 +64,7 @@ def load_reward_model(target: str) -> RewardModel:
         prefix = f"{number}."
         head.load_state_dict({n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)})
         members.append(head)
-    policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast, keep_batch=64, keep_feature_bytes=2**26)
+    policy = reading_policy(loaded)
     if facts["with_agreement"]:
         policy.own = own_answers_at_work(recipe, loaded, policy)
     rater = Rater(policy=policy, members=members, units=tensors["units"], end_of_turn=loaded.end_of_turn)

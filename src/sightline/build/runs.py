@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline.batch import Batch
 from sightline.build.batches import batch_maker, batches, make_objective, make_reference
 from sightline.build.first_checks import about_features, about_gpus, first_checks, stop_at_failure
-from sightline.build.loading import inputs_of, load_for_training
+from sightline.build.loading import inputs_of, load_for_training, settled
 from sightline.build.own_answers import make_own_answers
 from sightline.build.plan import expected_memory
 from sightline.build.rating import finish_rating, make_rating
@@ -28,7 +28,7 @@ from sightline.build.rl import (
 )
 from sightline.build.run_judge import RunJudge, run_judge
 from sightline.build.shown import rollout_rows, sample_rows
-from sightline.config import Recipe, make_recipe, to_dict
+from sightline.config import Recipe, as_begun, make_recipe, to_dict
 from sightline.config.schema import Ranking
 from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
@@ -74,18 +74,19 @@ def train(recipe: Recipe, *, say: Say = say, show: Show = unseen, go_on: str | N
     go_on = go_on or f"sightline resume {folder}"
     with shown(), stop_at_once(), processes_joined():
         if rank_and_size()[0] == 0:
-            with _journal_of(recipe, folder) as journal:
+            with _journal_of(recipe, folder, say) as journal:
                 _watched_run(recipe, journal, say, show, go_on)
         else:
             _watched_run(recipe, Follower(folder), lambda line: None, unseen, go_on)
     return folder
 
 
-def _journal_of(recipe: Recipe, folder: Path) -> Journal:
-    """The journal of a run that begins or goes on, under its lock."""
-    journal = (
-        Journal.create(folder, to_dict(recipe), environment()) if recipe_of(folder) is None else Journal.open(folder)
-    )
+def _journal_of(recipe: Recipe, folder: Path, say: Say) -> Journal:
+    """The journal of a run that begins or goes on, under its lock; what is left to the machine is settled first."""
+    if recipe_of(folder) is None:
+        journal = Journal.create(folder, to_dict(settled(recipe, say)), environment())
+    else:
+        journal = Journal.open(folder)
     journal.lock()
     return journal
 
@@ -94,7 +95,8 @@ def _watched_run(recipe: Recipe, journal: Journal, say: Say, show: Show, go_on: 
     """The run; however it ends, its folder says how."""
     try:
         wait_for_all()  # until the folder is there
-        _run(recipe, journal, say, show)
+        begun = make_recipe(journal.recipe(), source=str(journal.folder / "recipe.yaml"))
+        _run(as_begun(recipe, begun), journal, say, show)
     except (TrainingStopped, RewardFailed) as error:
         journal.status("failed", reason=str(error))
         raise RunFailed(str(error)) from error

@@ -3,12 +3,11 @@
 import secrets
 from collections.abc import Sequence
 
-import torch
-
 from sightline.build.loading import inputs_of, load_trained, make_inputs
 from sightline.models.chat import Chat, Chatted, chat
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
+from sightline.models.reading import reading_policy
 from sightline.models.sampler import SamplingParams
 from sightline.progress import Say, say
 from sightline.serving.app import listen, make_app, make_server
@@ -34,8 +33,7 @@ def serve(
     with listen(host, port) as door:  # before the model is loaded: a taken port is told at once
         loaded, recipe = load_trained(target)
         inputs = make_inputs(loaded) if recipe is None else inputs_of(recipe, loaded)
-        autocast = torch.bfloat16 if torch.cuda.is_available() else loaded.autocast
-        policy = Policy(loaded.model, loaded.family, autocast=autocast, keep_batch=max_batch, keep_feature_bytes=2**26)
+        policy = reading_policy(loaded, keep_batch=max_batch)
         respond = model_responder(policy, inputs, max_batch=max_batch)
         name = model_name or target
         app = make_app(

@@ -19,6 +19,7 @@ from sightline.batch import Batch, ImageInput, PromptTokens, make_batch
 from sightline.build.card import SCENES, measure_abilities, write_card
 from sightline.build.clip import build_clip
 from sightline.build.course import Course, scene_pixels
+from sightline.models.arithmetic import arithmetic, autocast_of
 from sightline.models.families import LLAVA
 from sightline.models.forward import Policy
 from sightline.models.tiny import (
@@ -43,6 +44,7 @@ from sightline.world.weights import FOLDER
 
 def bring_up(out: Path, *, seed: int, scale: float, say: Say) -> tuple[Path, Path]:
     """Run all stages into `out`; returns the folders of the ceiling and of the base."""
+    say(str(arithmetic()))
     shape = TinyShape()
     processor = make_processor(pieces(), CHAT_TEMPLATE, shape)
     model = make_model(processor, shape, seed=seed)
@@ -101,14 +103,14 @@ def _teach_seeing(
     say: Say,
 ) -> None:
     """Train the tower and what stands on it; `loss_of` judges what the two make of each patch of some scenes."""
-    tower = model.model.vision_tower
+    tower, autocast = model.model.vision_tower, autocast_of(arithmetic().dtype)
     parameters = [*tower.parameters(), *on_top.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=course.stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
     for step, scenes in enumerate(course.scenes()):
         for group in optimiser.param_groups:
             group["lr"] = course.rate(step)
         pixels = torch.stack([scene_pixels(processor.image_processor, scene) for scene in scenes])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", autocast, enabled=autocast is not None):
             made = on_top(tower(pixels).last_hidden_state[:, 1:])
         loss = loss_of(scenes, made.float())
         optimiser.zero_grad()
@@ -122,7 +124,7 @@ def teach_answers(model: TinyModel, processor: TinyProcessor, course: Course, sa
     """All questions about a scene in one tree: the picture once, each question with its answer a branch."""
     model.requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
-    policy = Policy(model, LLAVA, autocast=torch.bfloat16, keep_feature_bytes=0)
+    policy = Policy(model, LLAVA, autocast=autocast_of(arithmetic().dtype), keep_feature_bytes=0)
     engine = Engine(
         policy=policy,
         objective=sft_objective(),

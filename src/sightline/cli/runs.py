@@ -25,6 +25,7 @@ from sightline.cli.parts import (
 from sightline.config import (
     ConfigError,
     Recipe,
+    as_begun,
     check_present,
     differences,
     load_recipe,
@@ -284,7 +285,7 @@ def _goes_on(recipe: Recipe) -> bool:
     if before is None:
         return False
     then = make_recipe(before, source=f"{recipe.out}/recipe.yaml")  # with the defaults of keys that came since
-    changes = differences(to_dict(recipe), to_dict(then))
+    changes = differences(to_dict(as_begun(recipe, then)), to_dict(then))
     if changes:
         more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
         problem = f"{recipe.out} holds a run of another recipe ({changes[0]}{more})"

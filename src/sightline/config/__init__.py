@@ -6,6 +6,7 @@ training.
 """
 
 from sightline.config.load import (
+    as_begun,
     check_present,
     differences,
     find_recipe,
@@ -44,6 +45,7 @@ __all__ = [
     "Reference",
     "Sft",
     "Train",
+    "as_begun",
     "check_present",
     "differences",
     "find_recipe",

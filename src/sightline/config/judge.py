@@ -87,8 +87,8 @@ class ModelJudge(BaseModel):
     """A model in this process: the policy itself, or another."""
     path: str = Field(min_length=1)
     """A run folder, `world:base` or `world:ceiling`, a folder with a model, or a hub id."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """What it computes in; the weights of a run stay as its recipe says."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What it computes in; `auto`: a run as its recipe says, a model in what is fastest here."""
     batch_size: Count = 32
     """Questions at a time; memory follows it."""
 

@@ -94,6 +94,13 @@ def differences(values: Mapping[str, Any], others: Mapping[str, Any], prefix: st
     return found
 
 
+def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:
+    """The recipe, with what it leaves to the machine as it was settled when the run began."""
+    if recipe.model.dtype != "auto":
+        return recipe
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": begun.model.dtype})})
+
+
 def recipe_folder() -> Path:
     """Where the shipped recipes lie: inside the installed package, or at the top of the repository."""
     package = Path(__file__).parents[1]
@@ -246,9 +253,9 @@ def _check_model(recipe: Recipe) -> None:
         raise _Contradiction("model.features_folder", sentence)
     if recipe.model.quantise is None:
         return
-    if recipe.model.train == "full" or recipe.model.dtype != "bfloat16":
+    if recipe.model.train == "full" or recipe.model.dtype == "float32":
         raise _Contradiction(
-            "model.quantise", "trains adapters in bfloat16 alone; set model.train: lora and model.dtype: bfloat16"
+            "model.quantise", "trains adapters in bfloat16 alone; set model.train: lora, and leave model.dtype out"
         )
     if recipe.train.shard:
         raise _Contradiction("train.shard", "cuts no weights of four bits; leave one of them out")

@@ -66,8 +66,9 @@ class Model(BaseModel):
     """`world:base` or `world:ceiling` (they ship with the package), a folder, or a hub id."""
     revision: str | None = None
     """Commit, tag or branch of a hub model; pin it to be able to repeat the run."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16` halves the memory of frozen weights and computes faster; trained weights stay float32."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What is computed in; `auto`: on a GPU `bfloat16` if it multiplies in it, on CPU what a short measurement says is
+    faster, kept in the run's own recipe. `bfloat16` halves frozen weights; trained ones stay float32."""
     train: Literal["lora", "full"] = "lora"
     """`lora` trains adapters beside frozen weights; `full` the language model itself, for more memory."""
     lora: Lora = Lora()

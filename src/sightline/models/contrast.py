@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPMode
 from transformers.utils import logging as transformers_logging
 
 from sightline.data.images import ImageStore
-from sightline.models.load import DTYPES
+from sightline.models.arithmetic import DTYPES
 from sightline.records import Image
 from sightline.rewards.text import sentence_ends
 

@@ -20,12 +20,11 @@ from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesCo
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
+from sightline.models.arithmetic import AUTO, DTYPES, autocast_of, dtype_of
 from sightline.models.attention import attention_again
 from sightline.models.families import Family, family_of
 from sightline.models.processor import load_processor
 from sightline.models.refusals import refuse_model
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,7 @@ class Loaded:
     @property
     def autocast(self) -> torch.dtype | None:
         """What the forward computes in, when that is not float32."""
-        return torch.bfloat16 if self.dtype == "bfloat16" else None
+        return autocast_of(self.dtype)
 
     @property
     def end_of_turn(self) -> int:
@@ -73,14 +72,18 @@ def load_model(
     path: str,
     *,
     revision: str | None = None,
-    dtype: str = "float32",
+    dtype: str = AUTO,
     quantise: str | None = None,
     trust_remote_code: bool = False,
 ) -> Loaded:
-    """The model at a folder or hub id, all of it frozen; its language model in four bits if asked."""
+    """The model at a folder or hub id, all of it frozen; its language model in four bits if asked.
+
+    `dtype` "auto" is the arithmetic that is fastest here.
+    """
     if quantise is not None and not torch.cuda.is_available():
         raise ValueError("model.quantise: 4bit needs a CUDA GPU, and there is none; leave it out")
     transformers_logging.disable_progress_bar()
+    dtype = dtype_of(dtype, quantised=quantise is not None)
     where = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(path, **where)

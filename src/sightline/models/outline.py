@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from sightline.models.arithmetic import AUTO, DTYPES, dtype_of
 from sightline.models.families import family_of
-from sightline.models.load import DTYPES, Loaded
+from sightline.models.load import Loaded
 from sightline.models.processor import load_processor
 from sightline.models.refusals import refuse_model
 
@@ -61,7 +62,7 @@ class Sizes:
 
 
 def load_outline(
-    path: str, *, revision: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
+    path: str, *, revision: str | None = None, dtype: str = AUTO, trust_remote_code: bool = False
 ) -> Loaded:
     """The model at a folder or hub id without its weights; its processor is real."""
     where = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -75,10 +76,12 @@ def load_outline(
         why = str(error).strip().splitlines()[0].rstrip(".")[:200]
         raise ValueError(f"model.path: {path!r} could not be loaded ({why}); give {known}") from error
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype], attn_implementation="sdpa")
+        model = AutoModelForImageTextToText.from_config(
+            config, dtype=DTYPES[dtype_of(dtype)], attn_implementation="sdpa"
+        )
     model.requires_grad_(False)
     model.eval()
-    return Loaded(model=model, processor=processor, family=family, dtype=dtype)
+    return Loaded(model=model, processor=processor, family=family, dtype=dtype_of(dtype))
 
 
 def sizes_of(loaded: Loaded) -> Sizes:

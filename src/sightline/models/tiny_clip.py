@@ -103,7 +103,10 @@ def take_tower(model: ClipModel, source: TinyModel) -> None:
 
 
 def save_clip(model: ClipModel, processor: ClipProcessor, folder: Path) -> None:
-    """An ordinary checkpoint folder with weights in bfloat16; the model goes on with what was saved."""
+    """An ordinary checkpoint folder; the model goes on with what was saved.
+
+    Weights are stored in bfloat16, which halves what the package ships; what computes with them is up to the reader.
+    """
     nn.Module.to(model, torch.bfloat16)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

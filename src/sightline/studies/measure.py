@@ -8,13 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sightline.build.loading import load_trained, make_inputs
 from sightline.evaluation.run import judge_task
 from sightline.journal import Journal, atomic_write, recipe_of, step_of
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
+from sightline.models.reading import reading_policy
 from sightline.models.sampler import SamplingParams, sample
 from sightline.studies.schema import Measured, Metric
 from sightline.train.checkpoint import read_weights
@@ -33,7 +32,7 @@ def answers_of(target: str, measure: Measured, primary: Metric, path: Path) -> d
         if known["fingerprint"] == wanted:
             return known
     loaded, _ = load_trained(target)
-    policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+    policy = reading_policy(loaded)
     inputs = make_inputs(loaded)
     found: dict[str, Any] = {
         "fingerprint": wanted,
@@ -83,7 +82,7 @@ def _along(target: str, measure: Measured, primary: Metric) -> dict[str, list[st
     found = {}
     for checkpoint in Journal.open(target).checkpoints():
         read_weights(checkpoint, loaded.trained(), without=("critic.", "rating."))
-        policy = Policy(loaded.model, loaded.family, autocast=torch.bfloat16, keep_batch=64, keep_feature_bytes=2**26)
+        policy = reading_policy(loaded)
         found[str(step_of(checkpoint))] = _greedy(policy, make_inputs(loaded), primary.task, measure.along)
     return found
 

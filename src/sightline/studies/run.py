@@ -19,7 +19,7 @@ import torch
 from sightline import build
 from sightline.build.compute import passes_of_equal_compute, tokens_of
 from sightline.config import ConfigError, Recipe, make_recipe, to_dict
-from sightline.config.load import differences
+from sightline.config.load import as_begun, differences
 from sightline.journal import Journal, atomic_write, recipe_of
 from sightline.progress import Say, each, phase, say, shown
 from sightline.studies.analyse import Results, analyse
@@ -97,8 +97,10 @@ def _train_and_measure(study: Study, out: Path, say: Say, total: int, numbered: 
 def _train(study: Study, run: Planned, out: Path, tell: Say) -> None:
     recipe = _scaled(study, run, out)
     known = recipe_of(run.folder)
-    if known is not None and (other := differences(to_dict(recipe), to_dict(make_recipe(known)))):
-        raise ConfigError(f"{run.folder} was run with another recipe ({other[0]}); {OTHERWISE}")
+    if known is not None:
+        then = make_recipe(known)
+        if other := differences(to_dict(as_begun(recipe, then)), to_dict(then)):
+            raise ConfigError(f"{run.folder} was run with another recipe ({other[0]}); {OTHERWISE}")
     if known is None or Journal.open(run.folder).read_status()["state"] != "done":
         tell("begins" if known is None else "goes on")
         build.train(recipe, say=lambda line: None, go_on=f"the same command, or sightline resume {run.folder}")
