@@ -12,8 +12,11 @@ against the plain one) is in `sightline.build.train`; `recipes/dpo_world.yaml` i
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: idle threads sleep instead of spinning
 
 import torch
 from torch import Tensor

@@ -12,7 +12,10 @@ What a real run has besides (judges in processes of their own, refills, monitors
 """
 
 import argparse
+import os
 from collections.abc import Sequence
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: idle threads sleep instead of spinning
 
 import torch
 from torch import Tensor
