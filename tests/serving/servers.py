@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 
 from sightline.serving.app import listen, make_app, make_server
 from sightline.serving.contract import Answer, ChatRequest, Choice, Failure, Respond
+from sightline.serving.door import Patience
 from sightline.serving.misbehave import Misbehaviour, misbehaving
 from sightline.serving.wire import Limits
 
@@ -17,10 +18,10 @@ MODEL = "scripted"
 
 
 @contextmanager
-def running(app: Starlette, *, port: int = 0) -> Iterator[str]:
+def running(app: Starlette, *, port: int = 0, patience: Patience | None = None) -> Iterator[str]:
     """The base URL of an application that is being served."""
     with listen("127.0.0.1", port) as door:
-        server = make_server(app)
+        server = make_server(app, patience=patience)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
         thread.start()
         try:

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 import openai
 import pytest
 
+from sightline.serving import app as app_module
 from sightline.serving.app import listen
 from sightline.serving.contract import Answer, ChatRequest, Choice, Failure
 from sightline.serving.misbehave import Misbehaviour
-from sightline.serving.wire import Limits
+from sightline.serving.wire import Limits, Wanted, read_request
 from tests.serving.servers import MODEL, saying, serving, text_of
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -88,7 +89,7 @@ def test_errors_have_the_classes_that_the_client_knows(client: openai.OpenAI):
     assert caught.value.response.headers["retry-after-ms"] == "1500"
 
 
-def test_a_responder_that_raises_costs_its_batch_and_not_the_server(client: openai.OpenAI, caplog):
+def test_a_responder_that_raises_costs_one_answer_and_not_the_server(client: openai.OpenAI, caplog):
     with caplog.at_level(logging.ERROR), pytest.raises(openai.InternalServerError, match=r"failed \(RuntimeError\)"):
         client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "raise"}])
     assert "the model burst" in caplog.text
@@ -139,6 +140,22 @@ def test_what_is_no_request_is_refused(url: str):
     with pytest.raises(urllib.error.HTTPError, match="405") as caught:
         urllib.request.urlopen(f"{url}/chat/completions", timeout=5)
     caught.value.close()
+
+
+def test_pictures_that_take_long_are_given_up_and_hold_up_nobody(monkeypatch: pytest.MonkeyPatch):
+    go_on = threading.Event()
+
+    def opening(body: bytes, **given: object) -> Wanted:
+        if b"picture" in body:
+            assert go_on.wait(20)
+        return read_request(body, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(app_module, "read_request", opening)
+    with serving(respond, limits=Limits(reading_seconds=0.3)) as url:
+        body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "picture"}]}).encode()
+        assert post(url, body)[0] == 408
+        assert post(url, body.replace(b"picture", b"text"))[0] == 200
+        go_on.set()
 
 
 def test_a_broken_answer_is_half_a_text():

@@ -72,6 +72,25 @@ def test_a_responder_that_errs_fails_its_batch_alone(wrong, caplog):
         assert texts(asyncio.run(ask())) == [500, "good"]
 
 
+def test_one_bad_request_costs_nobody_else_an_answer(caplog):
+    sizes: list[int] = []
+
+    def respond(requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
+        sizes.append(len(requests))
+        if any(text_of(request) in ("bad", "worse") for request in requests):
+            raise RuntimeError("this request breaks the model")
+        return saying(text_of)(requests)
+
+    async def ask() -> list[Answer | Failure]:
+        room = Room(respond, max_batch=8)
+        async with room.open():
+            return await asyncio.gather(*(room.ask(request(text)) for text in ("a", "b", "bad", "c", "d", "worse")))
+
+    with caplog.at_level(logging.CRITICAL, logger="sightline.serving"):
+        assert texts(asyncio.run(ask())) == ["a", "b", 500, "c", "d", 500]
+    assert sizes[0] == 6
+
+
 def test_a_full_room_says_so(monkeypatch):
     monkeypatch.setattr(room_module, "MAX_WAITING", 0)
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,10 @@ def url(data: bytes, kind: str = "image/png") -> str:
 def seeing(*urls: object) -> dict[str, Any]:
     parts = [{"type": "image_url", "image_url": {"url": one, "detail": "low"}} for one in urls]
     return {"model": "m", "messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "What?"}]}]}
+
+
+def request(text: str, **more: object) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": text}], **more}
 
 
 def test_a_whole_request_is_read():
@@ -75,8 +80,11 @@ def test_a_short_request_gets_the_defaults_of_the_protocol():
     ("row", "says"),
     [
         (b"{", "the body is not JSON"),
-        (b"[" * 100_000, "the body is not JSON"),
-        (b"\xff", "the body is not JSON"),
+        (b"[" * 100_000, "the body is nested more than 100 deep"),
+        (b"\xff", "the body is not UTF-8"),
+        (b'{"model": "\\ud800"}', "the body holds half of a surrogate pair"),
+        (b'{"model": "m", "n": ' + b"9" * 400 + b"}", "the body holds the whole number 999.*; write none beyond"),
+        (b"[" + b"[]," * 5_000_000 + b"[]]", "the body holds more than 4,000,000 values"),
         ([], "not a JSON object"),
         ({"model": "m"}, "messages is no list of 1 to 256"),
         ({"model": "m", "messages": []}, "messages is no list"),
@@ -93,11 +101,11 @@ def test_a_short_request_gets_the_defaults_of_the_protocol():
         ({"model": "m", "messages": HELLO, "temprature": 1}, "unknown field 'temprature'; did you mean temperature?"),
         ({"model": "m", "messages": HELLO, "temperature": 3}, "temperature is 3; give a number from 0 to 2"),
         ({"model": "m", "messages": HELLO, "temperature": True}, "temperature is true"),
-        (b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}', "temperature is NaN"),
+        (b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}', "the body holds NaN"),
         ({"model": "m", "messages": HELLO, "top_p": 0}, "top_p is 0"),
         ({"model": "m", "messages": HELLO, "n": 4}, "n is 4; give a whole number from 1 to 3"),
         ({"model": "m", "messages": HELLO, "max_tokens": 51}, "max_tokens is 51; give a whole number from 1 to 50"),
-        ({"model": "m", "messages": HELLO, "max_tokens": "7"}, 'max_tokens is "7"'),
+        ({"model": "m", "messages": HELLO, "max_tokens": "7"}, "max_tokens is '7'"),
         ({"model": "m", "messages": HELLO, "seed": 1.5}, "seed is 1.5"),
         ({"model": "m", "messages": HELLO, "stop": [""]}, "stop is no text or list of up to four"),
         ({"model": "m", "messages": HELLO, "stop": list("abcde")}, "stop is no text or list of up to four"),
@@ -174,3 +182,41 @@ def test_failures_are_worded_as_by_openai():
     for status, kind in kinds.items():
         row = error_body(Failure(status=status, message="why", param="n", code="c"))
         assert row == {"error": {"message": "why", "type": kind, "param": "n", "code": "c"}}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"model": "x" * 10_000_000}, {"model": "m", "x" * 10_000_000: 1}, {"model": "m", "\u0007\u1234" * 99: 1},
+        request("x", n="x" * 10_000_000), request("x", temperature=["x" * 1000] * 1000),
+        request("x", stop="x" * 10_000_000), request("x" * 10_000_000),
+        request("x", n=10**18), request("x", seed={"a": {"b": [1] * 10_000}}),
+    ],
+    ids=lambda row: "",
+)  # fmt: skip
+def test_what_is_refused_is_quoted_short_and_in_plain_characters(row: dict[str, Any]):
+    with pytest.raises(BadRequest) as caught:
+        read_request(json.dumps(row).encode(), model="m", limits=LIMITS)
+    told = json.dumps(error_body(caught.value.failure))
+    assert len(told) < 500
+    assert caught.value.failure.message.isascii()
+    assert caught.value.failure.message.isprintable()
+
+
+def test_a_conversation_holds_so_many_pixels_and_characters():
+    limits = replace(LIMITS, max_request_pixels=20, max_text=10)
+    with pytest.raises(BadRequest, match="messages holds more than 20 pixels; send smaller images"):
+        read_request(json.dumps(seeing(url(png(1)), url(png(2)))).encode(), model="m", limits=limits)
+    read_request(json.dumps(seeing(url(png(1)))).encode(), model="m", limits=limits)
+    with pytest.raises(BadRequest, match="messages holds more than 10 characters"):
+        read_request(json.dumps(request("x" * 10)).encode(), model="m", limits=limits)
+
+
+def test_a_picture_of_a_thousand_scans_is_refused():
+    held = io.BytesIO()
+    Pillow.new("L", (8, 8)).save(held, "JPEG", progressive=True)
+    data = held.getvalue()
+    last = data.rindex(b"\xff\xda")
+    scans = data[:last] + data[last:-2] * 1000 + data[-2:]
+    with pytest.raises(BadRequest, match="the image is a JPEG of 64 pixels in more than 64 scans; save it again"):
+        read_request(json.dumps(seeing(url(scans))).encode(), model="m", limits=replace(LIMITS, max_image_bytes=10**6))

@@ -1,11 +1,12 @@
 """Gathers requests that arrive together and hands them to one responder in one thread: a model gets full batches.
 
-Knows no HTTP. What the responder raises is told to everybody in the batch as a failure of the server, and logged.
+Knows no HTTP. When the responder raises, its batch is halved until the request that it fails on is alone: that one is
+told of a failure of the server, which is logged, and the others get their answers.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 
@@ -57,22 +58,21 @@ class Room:
             seats = [seat for seat in seats if not seat[1].cancelled()]  # the clients of the others left
             working = loop.run_in_executor(thread, self._answers, [request for request, _ in seats])
             await asyncio.wait([working])
-            _hand_out(seats, working)
+            for (_, answered), given in zip(seats, working.result(), strict=True):
+                if not answered.done():
+                    answered.set_result(given)
 
-    def _answers(self, requests: list[ChatRequest]) -> list[Answer | Failure]:
-        found = self._respond(requests) if requests else []
-        assert len(found) == len(requests), "a responder answers every request"
-        return found
-
-
-def _hand_out(seats: list[_Seat], working: asyncio.Future[list[Answer | Failure]]) -> None:
-    problem = working.exception()
-    if problem is not None:
-        _log.error("the responder failed on %d requests", len(seats), exc_info=problem)
-        failure = Failure(status=500, message=f"the model failed ({type(problem).__name__}); the server's log says why")
-        found: list[Answer | Failure] = [failure for _ in seats]
-    else:
-        found = working.result()
-    for (_, answered), given in zip(seats, found, strict=True):
-        if not answered.done():
-            answered.set_result(given)
+    def _answers(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
+        if not requests:
+            return []
+        try:
+            found = self._respond(requests)
+            assert len(found) == len(requests), "a responder answers every request"
+            return found
+        except Exception as error:  # noqa: BLE001 (what a model makes of a stranger's request; told and logged)
+            if len(requests) > 1:
+                half = len(requests) // 2
+                return [*self._answers(requests[:half]), *self._answers(requests[half:])]
+            _log.error("the responder failed on a request", exc_info=error)
+            problem = f"the model failed ({type(error).__name__}); the server's log says why"
+            return [Failure(status=500, message=problem)]

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sightline.bounded import Unreadable, parse_json_bytes
 from sightline.data.images import ImageStore
 from sightline.records import Image, Message, RecordError, Role
 from sightline.registry import did_you_mean
@@ -22,6 +23,9 @@ _HARMLESS = ("user", "metadata", "store", "service_tier", "safety_identifier", "
 """Fields that change nothing of an answer."""
 _NEUTRAL = ("frequency_penalty", "presence_penalty", "logit_bias", "tools", "response_format", "top_logprobs")
 """Fields that are taken at the value that asks for nothing."""
+LONGEST_STOP = 1000
+_SHOWN = 100
+"""Characters of a request that are quoted in an answer."""
 _ROLES: Mapping[object, Role] = {
     "system": "system",
     "developer": "system",
@@ -42,6 +46,16 @@ class Limits:
     """Of one encoded picture."""
     max_image_pixels: int = 50_000_000
     """Of one picture; its header is read, it is never decoded."""
+    max_request_pixels: int = 100_000_000
+    """Of all pictures in one conversation."""
+    max_text: int = 2**20
+    """Characters of all texts in one conversation."""
+    max_waiting_bytes: int = 2**29
+    """Of all requests that are being read or answered."""
+    body_seconds: float = 60.0
+    """Until a request's body has arrived."""
+    reading_seconds: float = 30.0
+    """Until its pictures are opened."""
     max_tokens: int = 1024
     """Of one choice; also what a request gets that asks for no number."""
     max_choices: int = 16
@@ -53,10 +67,18 @@ class Limits:
 class BadRequest(ValueError):
     """A request that cannot be answered; `failure` is what the client is told."""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int = 400,
+        retry_after: float | None = None,
+    ) -> None:
         """The message names the field, the value and the cure."""
         super().__init__(message)
-        self.failure = Failure(status=status, message=message, param=param, code=code)
+        self.failure = Failure(status=status, message=message, param=param, code=code, retry_after=retry_after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,26 +96,26 @@ class Wanted:
 def read_request(body: bytes, *, model: str, limits: Limits) -> Wanted:
     """The request of a body; BadRequest says what is wrong."""
     try:
-        row = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest("the body is not JSON; send one object") from error
+        row = parse_json_bytes(body)
+    except Unreadable as error:
+        raise BadRequest(f"the body {in_short(error.problem)}; {error.cure}") from error
     if not isinstance(row, dict):
         raise BadRequest("the body is not a JSON object; send one with model and messages")
     _check_fields(row)
     if row.get("model") != model:
-        problem = f"the model {row.get('model')!r} does not exist; this server has {model}"
+        problem = f"the model {shown(row.get('model'))} does not exist; this server has {model}"
         raise BadRequest(problem, param="model", code="model_not_found", status=404)
     options = row.get("stream_options") or {}
     return Wanted(
         request=ChatRequest(
-            messages=_messages(row.get("messages"), limits),
+            messages=_Reader(limits).messages(row.get("messages")),
             max_tokens=_max_tokens(row, limits),
             may_shorten=row.get("max_tokens") is None and row.get("max_completion_tokens") is None,
             num=_whole(row, "n", 1, low=1, high=limits.max_choices),
             temperature=_number(row, "temperature", 1.0, low=0.0, high=2.0),
             top_p=_number(row, "top_p", 1.0, low=1e-6, high=1.0),
             stop=_stop(row.get("stop")),
-            seed=None if row.get("seed") is None else _whole(row, "seed", 0, low=-(2**63), high=2**63),
+            seed=None if row.get("seed") is None else _whole(row, "seed", 0, low=-(2**63), high=2**63 - 1),
             with_logprobs=_flag(row, "logprobs"),
         ),
         stream=_flag(row, "stream"),
@@ -134,6 +156,19 @@ def chunks(answer: Answer, *, name: str, created: int, model: str, with_usage: b
     yield "data: [DONE]\n\n"
 
 
+def shown(value: object) -> str:
+    """A value of a stranger, quoted short and in plain characters."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return in_short(ascii(value[:_SHOWN]) if isinstance(value, str) else json.dumps(value))
+
+
+def in_short(text: str) -> str:
+    """A sentence that may quote a stranger, in plain characters and not too long."""
+    plain = text[: 2 * _SHOWN].encode("ascii", "backslashreplace").decode()
+    return plain if len(plain) <= _SHOWN else f"{plain[: _SHOWN - 3]}..."
+
+
 def error_body(failure: Failure) -> dict[str, object]:
     """A failure as OpenAI's servers word it."""
     kind = "rate_limit_error" if failure.status == 429 else "server_error"
@@ -147,46 +182,75 @@ def _check_fields(row: Mapping[str, object]) -> None:
         if field in _NEUTRAL and not empty:
             raise BadRequest(f"{field} is not offered here; leave it out", param=field)
         if field not in (*_READ, *_HARMLESS, *_NEUTRAL) and value is not None:
-            raise BadRequest(f"unknown field {field!r}{did_you_mean(field, _READ)}", param=field)
+            hint = did_you_mean(field, _READ) if len(field) <= _SHOWN else ""
+            raise BadRequest(f"unknown field {shown(field)}{hint}", param=shown(field))
 
 
-def _messages(value: object, limits: Limits) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not 0 < len(value) <= limits.max_messages:
-        raise BadRequest(f"messages is no list of 1 to {limits.max_messages} messages; give one", param="messages")
-    store = ImageStore(None, max_pixels=limits.max_image_pixels, max_bytes=limits.max_image_bytes)
-    messages = []
-    num_images = 0
-    for number, row in enumerate(value):
-        where = f"messages[{number}]"
-        role = _ROLES.get(row.get("role")) if isinstance(row, dict) and isinstance(row.get("role"), str) else None
-        if role is None:
-            raise BadRequest(f"{where}.role is none of {', '.join(map(str, _ROLES))}; use one", param=where)
-        content = tuple(_content(row.get("content"), f"{where}.content", store))
-        num_images += sum(isinstance(part, Image) for part in content)
-        if num_images > limits.max_images:
-            raise BadRequest(f"messages holds more than {limits.max_images} images; send fewer", param="messages")
-        messages.append(Message(role=role, content=content))
-    if messages[-1].role != "user":
-        raise BadRequest("the last message is not the user's; end with one that is", param="messages")
-    return tuple(messages)
+class _Reader:
+    """Reads messages within what a whole conversation may hold. State: what was taken so far."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._store = ImageStore(None, max_pixels=limits.max_image_pixels, max_bytes=limits.max_image_bytes)
+        self._num_images = self._num_pixels = self._num_chars = 0
+
+    def messages(self, value: object) -> tuple[Message, ...]:
+        most = self._limits.max_messages
+        if not isinstance(value, list) or not 0 < len(value) <= most:
+            raise BadRequest(f"messages is no list of 1 to {most} messages; give one", param="messages")
+        messages = []
+        for number, row in enumerate(value):
+            where = f"messages[{number}]"
+            role = _ROLES.get(row.get("role")) if isinstance(row, dict) and isinstance(row.get("role"), str) else None
+            if role is None:
+                raise BadRequest(f"{where}.role is none of {', '.join(map(str, _ROLES))}; use one", param=where)
+            content = tuple(self._content(row.get("content"), f"{where}.content"))
+            messages.append(Message(role=role, content=content))
+        if messages[-1].role != "user":
+            raise BadRequest("the last message is not the user's; end with one that is", param="messages")
+        return tuple(messages)
+
+    def _content(self, value: object, where: str) -> Iterator[str | Image]:
+        parts = [{"type": "text", "text": value}] if isinstance(value, str) else value
+        if not isinstance(parts, list) or not parts:
+            raise BadRequest(f"{where} is neither text nor a list of parts; give one of them", param=where)
+        for number, part in enumerate(parts):
+            here = f"{where}[{number}]"
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind == "text" and isinstance(part.get("text"), str):
+                yield self._text(part["text"])
+            elif kind == "image_url":
+                yield self._image(part.get("image_url"), here)
+            else:
+                problem = f"{here} is no part of type text or image_url; other types are not offered"
+                raise BadRequest(problem, param=here)
+
+    def _text(self, text: str) -> str:
+        self._num_chars += len(text) + 1
+        if self._num_chars > self._limits.max_text:
+            problem = f"messages holds more than {self._limits.max_text} characters; send less"
+            raise BadRequest(problem, param="messages", code="context_length_exceeded")
+        return text
+
+    def _image(self, value: object, where: str) -> Image:
+        self._num_images += 1
+        if self._num_images > self._limits.max_images:
+            raise BadRequest(f"messages holds more than {self._limits.max_images} images; send fewer", param="messages")
+        image = _decoded(value, where)
+        try:
+            width, height = self._store.size(image)
+            self._num_pixels += width * height
+            if self._num_pixels > self._limits.max_request_pixels:
+                most = self._limits.max_request_pixels
+                raise BadRequest(f"messages holds more than {most} pixels; send smaller images", param="messages")
+            self._store.open(image)
+        except RecordError as error:
+            problem = f"{where}: the image {in_short(error.problem)}; {error.cure}"
+            raise BadRequest(problem, param=where) from error
+        return image
 
 
-def _content(value: object, where: str, store: ImageStore) -> Iterator[str | Image]:
-    parts = [{"type": "text", "text": value}] if isinstance(value, str) else value
-    if not isinstance(parts, list) or not parts:
-        raise BadRequest(f"{where} is neither text nor a list of parts; give one of them", param=where)
-    for number, part in enumerate(parts):
-        here = f"{where}[{number}]"
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "text" and isinstance(part.get("text"), str):
-            yield part["text"]
-        elif kind == "image_url":
-            yield _image(part.get("image_url"), here, store)
-        else:
-            raise BadRequest(f"{here} is no part of type text or image_url; other types are not offered", param=here)
-
-
-def _image(value: object, where: str, store: ImageStore) -> Image:
+def _decoded(value: object, where: str) -> Image:
     url = value.get("url") if isinstance(value, dict) else value
     if not isinstance(url, str) or not url.startswith("data:"):
         problem = "is an address, and this server fetches none" if isinstance(url, str) else "has no url"
@@ -195,15 +259,10 @@ def _image(value: object, where: str, store: ImageStore) -> Image:
     try:
         if not comma or not head.endswith(";base64"):
             raise ValueError("no base64")
-        image = Image(data=base64.b64decode(data, validate=True))
+        return Image(data=base64.b64decode(data, validate=True))
     except ValueError as error:
         problem = f"{where}.image_url is no data: URL in base64"
         raise BadRequest(f"{problem}; write data:image/png;base64,...", param=where) from error
-    try:
-        store.open(image)
-    except RecordError as error:
-        raise BadRequest(f"{where}: the image {error.problem}; {error.cure}", param=where) from error
-    return image
 
 
 def _max_tokens(row: Mapping[str, object], limits: Limits) -> int:
@@ -217,6 +276,8 @@ def _stop(value: object) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(texts, list) or len(texts) > 4 or not all(isinstance(text, str) and text for text in texts):
         raise BadRequest("stop is no text or list of up to four texts; give one", param="stop")
+    if any(len(text) > LONGEST_STOP for text in texts):
+        raise BadRequest(f"stop holds a text of more than {LONGEST_STOP} characters; shorten it", param="stop")
     return tuple(texts)
 
 
@@ -225,7 +286,7 @@ def _whole(row: Mapping[str, object], field: str, default: int, *, low: int, hig
     if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise BadRequest(f"{field} is {_shown(value)}; give a whole number from {low} to {high}", param=field)
+        raise BadRequest(f"{field} is {shown(value)}; give a whole number from {low} to {high}", param=field)
     return value
 
 
@@ -234,20 +295,15 @@ def _number(row: Mapping[str, object], field: str, default: float, *, low: float
     if value is None:
         return default
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise BadRequest(f"{field} is {_shown(value)}; give a number from {low:g} to {high:g}", param=field)
+        raise BadRequest(f"{field} is {shown(value)}; give a number from {low:g} to {high:g}", param=field)
     return float(value)
 
 
 def _flag(row: Mapping[str, object], field: str) -> bool:
     value = row.get(field)
     if not isinstance(value, bool | None):
-        raise BadRequest(f"{field} is {_shown(value)}; give true or false", param=field)
+        raise BadRequest(f"{field} is {shown(value)}; give true or false", param=field)
     return value is True
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _delta(
