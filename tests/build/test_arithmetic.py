@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from sightline import build
-from sightline.config import make_recipe, to_dict
+from sightline.build import loading
+from sightline.build.runs import make_policy
+from sightline.config import as_begun, make_recipe, to_dict
 from sightline.journal import Journal
 from sightline.models import arithmetic
 from tests.train.runs import save_world, tiny_recipe
@@ -50,6 +52,16 @@ def test_a_run_that_goes_on_elsewhere_stays_what_it_was(world, tmp_path, monkeyp
     assert "going on from step 2 of 4" in said
     assert not [line for line in said if line.startswith("arithmetic: bfloat16")]
     assert build.load_trained(str(folder))[0].dtype == "float32"
+
+
+def test_a_run_decodes_on_as_many_threads_as_when_it_began(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "one_thread_below", lambda dtype, num_threads: 4e6)
+    folder = build.train(tiny_recipe(world, tmp_path / "run", train={"steps": 1}), say=lambda line: None)
+    monkeypatch.setattr(loading, "one_thread_below", lambda dtype, num_threads: 9e9)
+    begun = make_recipe(Journal.open(folder).recipe())
+    again = as_begun(tiny_recipe(world, tmp_path / "run", train={"steps": 1}), begun)
+    assert begun.train.one_thread_below == again.train.one_thread_below == 4e6
+    assert make_policy(again, build.load_trained(str(folder))[0]).one_thread_below == 4e6
 
 
 def test_a_plan_is_reckoned_in_the_arithmetic_that_the_run_will_take(world, tmp_path, monkeypatch):

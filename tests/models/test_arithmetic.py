@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sightline.models import arithmetic as measuring
-from sightline.models.arithmetic import DTYPES, arithmetic, autocast_of, dtype_of, measured
+from sightline.models.arithmetic import DTYPES, WORKS, arithmetic, autocast_of, dtype_of, measured, one_thread_below
 
 on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is asked, not measured")
 
@@ -48,3 +48,14 @@ def test_a_gpu_that_multiplies_in_bfloat16_computes_in_it():
 
 def test_only_bfloat16_is_cast_to():
     assert [autocast_of(dtype) for dtype in ("float32", "bfloat16")] == [None, torch.bfloat16]
+
+
+@on_cpu
+def test_where_threads_begin_to_help_is_measured_and_torch_gets_its_number_back():
+    before = torch.get_num_threads()
+    assert one_thread_below("float32", 2) in WORKS
+    assert torch.get_num_threads() == before
+
+
+def test_one_thread_is_never_too_few_where_there_is_one():
+    assert one_thread_below("float32", 1) == 0

@@ -221,10 +221,13 @@ def test_a_stop_text_ends_an_answer_at_the_token_that_completes_it(talker: Loade
 
 def test_small_steps_are_decoded_by_one_thread_and_torch_gets_its_number_back(monkeypatch: pytest.MonkeyPatch):
     policy = tiny_policy(tiny_trained("full"))
+    policy.one_thread_below = 1.5e8
     before = torch.get_num_threads()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert decoding_threads(policy, 4) == 1
     assert decoding_threads(policy, 10**9) == 7
+    policy.one_thread_below = 0.0
+    assert decoding_threads(policy, 4) == 7
     monkeypatch.undo()
     with pytest.raises(ValueError, match="stop texts need"):
         sample(policy, [prompt_tokens("a")], num=1, params=replace(GREEDY, stop=("x",)), end_of_turn=0)

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import torch
+
 from sightline.config import Recipe, make_recipe
 from sightline.data.images import ImageStore
 from sightline.journal import Journal, RunError, recipe_of
-from sightline.models.arithmetic import AUTO, arithmetic
+from sightline.models.arithmetic import AUTO, arithmetic, one_thread_below
 from sightline.models.inputs import Inputs, PictureLimits
 from sightline.models.load import Loaded, choose_trained, load_model, use_checkpointing
 from sightline.progress import Say, announced
@@ -19,11 +21,15 @@ Row = tuple[Group, Inputs]
 
 def settled(recipe: Recipe, say: Say = lambda line: None) -> Recipe:
     """The recipe with what it leaves to the machine made definite; said in a line."""
-    if recipe.model.dtype != AUTO:
-        return recipe
-    chosen = arithmetic(quantised=recipe.model.quantise is not None)
-    say(str(chosen))
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": chosen.dtype})})
+    model, train = recipe.model, recipe.train
+    if model.dtype == AUTO:
+        chosen = arithmetic(quantised=model.quantise is not None)
+        say(str(chosen))
+        model = model.model_copy(update={"dtype": chosen.dtype})
+    if train.one_thread_below == AUTO:
+        below = one_thread_below(model.dtype, train.threads or torch.get_num_threads())
+        train = train.model_copy(update={"one_thread_below": below})
+    return recipe.model_copy(update={"model": model, "train": train})
 
 
 def load_for_training(recipe: Recipe) -> Loaded:

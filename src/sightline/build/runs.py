@@ -35,6 +35,7 @@ from sightline.data.files import BadRow, bad_row, read_groups
 from sightline.data.stream import Stream
 from sightline.environment import environment
 from sightline.journal import Follower, Journal, RunFailed, recipe_of, step_of
+from sightline.models.arithmetic import AUTO
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
@@ -262,6 +263,8 @@ def make_policy(recipe: Recipe, loaded: Loaded) -> Policy:
         critic=make_run_critic(recipe, loaded),
         rating=make_rating(recipe, loaded),
     )
+    below = recipe.train.one_thread_below
+    policy.one_thread_below = None if below == AUTO else below
     if recipe.model.features_folder is not None:
         folder = Path(recipe.model.features_folder)
         policy.vision.shelf = Shelf(folder, loaded.model, loaded.family, dtype=loaded.dtype)

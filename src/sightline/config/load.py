@@ -96,9 +96,12 @@ def differences(values: Mapping[str, Any], others: Mapping[str, Any], prefix: st
 
 def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:
     """The recipe, with what it leaves to the machine as it was settled when the run began."""
-    if recipe.model.dtype != "auto":
-        return recipe
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": begun.model.dtype})})
+    model, train = recipe.model, recipe.train
+    if model.dtype == "auto":
+        model = model.model_copy(update={"dtype": begun.model.dtype})
+    if train.one_thread_below == "auto":
+        train = train.model_copy(update={"one_thread_below": begun.train.one_thread_below})
+    return recipe.model_copy(update={"model": model, "train": train})
 
 
 def recipe_folder() -> Path:

@@ -274,6 +274,9 @@ class Train(BaseModel):
     """Prompts whose greedy answers go to samples.jsonl, before the first update and at each checkpoint; 0 for none."""
     threads: Count | None = None
     """Threads that torch uses; repeating a run bit for bit needs the same number; null: torch decides."""
+    one_thread_below: Literal["auto"] | NotNegative = "auto"
+    """Operations of one layer for one token of all answers below which sampling on CPU uses one thread; `auto`: from
+    where on a short measurement says that threads help, kept in the run's own recipe."""
     check_first_batch: bool = True
     """Before the first update: pictures are read, the policy is its reference, prompt once equals plain; else stop."""
 

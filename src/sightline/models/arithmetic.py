@@ -1,4 +1,4 @@
-"""Which arithmetic this machine is fast in: measured here, once for a process, and never assumed.
+"""Which arithmetic this machine is fast in, and from which size on threads help: measured here, once for a process.
 
 torch multiplies in bfloat16 on every processor, but where no instruction does it the product is written out, twenty to
 two hundred times slower than in float32; where one does, it is about twice as fast. Neither the name of a processor nor
@@ -22,6 +22,13 @@ HOPELESS = 4.0
 ROUNDS = 5
 ROWS, WIDTH, INNER = 256, 512, 1024
 """The layer that is measured: a few sentences through a small language model's MLP."""
+
+DECODED = 64
+"""Answers that are decoded together where threads are measured."""
+PRODUCTS = 7
+"""Matrices of a layer."""
+WORKS = tuple(10**6 * 4**power for power in range(6))
+"""Operations of a layer at which threads are measured; beyond, waiting for each other is little beside the work."""
 
 Seconds = Mapping[str, float]
 """Seconds of a layer, by arithmetic."""
@@ -72,6 +79,11 @@ def autocast_of(dtype: str) -> torch.dtype | None:
     return torch.bfloat16 if dtype == "bfloat16" else None
 
 
+def dtype_name(autocast: torch.dtype | None) -> str:
+    """The arithmetic of a forward pass that casts so."""
+    return "float32" if autocast is None else str(autocast).removeprefix("torch.")
+
+
 @cache
 def measured() -> Seconds:
     """Least seconds of processor time of a layer's forward and backward pass, in both arithmetics, taken in turns.
@@ -91,6 +103,38 @@ def measured() -> Seconds:
         if max(least.values()) > HOPELESS * min(least.values()):
             break
     return least
+
+
+@cache
+def one_thread_below(dtype: str, num_threads: int) -> float:
+    """Operations of a decoding step in one layer below which one thread of the CPU is faster than so many.
+
+    A step is a chain of small products, and threads that share one wait for each other at its end.
+    """
+    if num_threads == 1 or torch.cuda.is_available():
+        return 0.0
+    before = torch.get_num_threads()
+    try:
+        faster = (work for work in WORKS if _threads_help(work, autocast_of(dtype), num_threads))
+        return float(next(faster, WORKS[-1]))
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads_help(work: int, autocast: torch.dtype | None, num_threads: int) -> bool:
+    """Whether a layer of so many operations takes clearly less time on all threads; the least of turns is compared."""
+    width = round((work / (2 * DECODED * PRODUCTS)) ** 0.5)
+    matrix, states = torch.ones(width, width), torch.ones(DECODED, width)
+    least = dict.fromkeys((1, num_threads), float("inf"))
+    for _ in range(ROUNDS + 1):  # the first one makes kernels and starts threads
+        for threads in least:
+            torch.set_num_threads(threads)
+            began = time.perf_counter()
+            with torch.no_grad(), torch.autocast("cpu", autocast, enabled=autocast is not None):
+                for _ in range(PRODUCTS):
+                    torch.nn.functional.linear(states, matrix)
+            least[threads] = min(least[threads], time.perf_counter() - began)
+    return least[1] > CLEARLY * least[num_threads]
 
 
 def _step(autocast: torch.dtype | None) -> Callable[[int], None]:

@@ -56,6 +56,8 @@ class Policy:
         self.windows = windows_of(family.language_model(model).config)  # type: ignore[arg-type]
         self.own: Callable[[Batch], Tensor] | None = None
         """How answers agree with what the model says itself [N, AGREEMENTS]; for rating heads (own_answers)."""
+        self.one_thread_below: float | None = None
+        """Operations of a layer below which answers are decoded on one thread; None: as measured in this process."""
         self.temperature = temperature
         """Log-probabilities are those of logits divided by this."""
         banned = torch.zeros(family.head(model).weight.shape[0], dtype=torch.bool)  # type: ignore[union-attr]

@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 
 from sightline.batch import PromptTokens, make_batch
+from sightline.models.arithmetic import dtype_name, one_thread_below
 from sightline.models.attention import Windows, prompt_mask, softmax_rows, window_of
 from sightline.models.forward import Policy
 from sightline.models.layout import Layout
 from sightline.progress import each, phase
 
 MASKED = -1e30
-SMALL_LAYER = {torch.float32: 1.5e8, torch.bfloat16: 6e8}
-"""Operations of a decoding step in one layer below which one CPU thread is faster than several that wait for each other
-(bench/sampler.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +178,10 @@ def decoding_threads(policy: Policy, num_answers: int) -> int:
         return torch.get_num_threads()
     size = sum(p.numel() for p in language_model.parameters()) - table.weight.numel()
     work = 2 * num_answers * size / language_model.config.num_hidden_layers  # type: ignore[union-attr, operator]
-    return 1 if work < SMALL_LAYER[policy.autocast or torch.float32] else torch.get_num_threads()
+    below, threads = policy.one_thread_below, torch.get_num_threads()
+    if below is None:
+        below = one_thread_below(dtype_name(policy.autocast), threads)
+    return 1 if work < below else threads
 
 
 @contextmanager
