@@ -293,7 +293,7 @@ def trainable(folder: Path, processor: Any) -> Loaded:
 def reader(loaded: Loaded) -> Inputs:
     """Our reader of prompts with pictures inside their rows."""
     store = ImageStore(None, max_pixels=10**6, max_bytes=10**6)
-    return Inputs(processor=loaded.processor, family=loaded.family, end_of_turn=loaded.end_of_turn, store=store)
+    return Inputs(processor=loaded.processor, family=loaded.family, turns=loaded.turns, store=store)
 
 
 def question(seed: int) -> Question:

@@ -78,7 +78,7 @@ def ours(model: LlavaForConditionalGeneration, prompts: list[PromptTokens], num:
     """Tokens drawn by our sampler; nothing is kept from one call to the next."""
     policy = Policy(model, LLAVA, keep_feature_bytes=0)
     params = SamplingParams(temperature=1.0, max_tokens=tokens)
-    found = sample(policy, prompts, num=num, params=params, end_of_turn=-1)
+    found = sample(policy, prompts, num=num, params=params, ends=())
     return sum(len(answer.token_ids) for group in found for answer in group)
 
 

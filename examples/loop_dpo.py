@@ -68,7 +68,7 @@ def main() -> None:
     loaded = choose_trained(load_model(resolve(asked.model)), train="full")
     policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast, keep_batch=64)
     store = ImageStore(None, max_pixels=10**6, max_bytes=2**20)
-    inputs = Inputs(processor=loaded.processor, family=loaded.family, end_of_turn=loaded.end_of_turn, store=store)
+    inputs = Inputs(processor=loaded.processor, family=loaded.family, turns=loaded.turns, store=store)
     reference = frozen_copy(policy, loaded)
 
     # 2. What it says before.
@@ -103,7 +103,7 @@ def sampled(policy: Policy, inputs: Inputs, prompts: Sequence[Prompt], seed: int
     for start in range(0, len(prompts), 64):
         part = prompts[start : start + 64]
         tokens = [inputs.prompt(prompt) for prompt in part]
-        answers = sample(policy, tokens, num=6, params=params, end_of_turn=inputs.end_of_turn)
+        answers = sample(policy, tokens, num=6, params=params, ends=inputs.ends)
         for prompt, some in zip(part, answers, strict=True):
             distinct = dict.fromkeys(answer.token_ids for answer in some)
             completions = tuple(Completion(text=inputs.text(ids), token_ids=ids) for ids in distinct)

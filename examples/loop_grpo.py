@@ -53,7 +53,7 @@ def main() -> None:
     loaded = choose_trained(load_model(resolve(asked.model)), train="full")
     policy = Policy(loaded.model, loaded.family, autocast=loaded.autocast)
     store = ImageStore(None, max_pixels=10**6, max_bytes=2**20)
-    inputs = Inputs(processor=loaded.processor, family=loaded.family, end_of_turn=loaded.end_of_turn, store=store)
+    inputs = Inputs(processor=loaded.processor, family=loaded.family, turns=loaded.turns, store=store)
     trained = [parameter for parameter in loaded.model.parameters() if parameter.requires_grad]
     optimiser = make_optimiser(trained, learning_rate=LEARNING_RATE)
 
@@ -88,7 +88,7 @@ def rollout(policy: Policy, inputs: Inputs, prompts: Sequence[Prompt], *, seed: 
     """Sampled answers with the log-probs they were drawn with, and the reward of each [N]."""
     tokens: list[PromptTokens] = [inputs.prompt(prompt) for prompt in prompts]
     params = SamplingParams(temperature=1.0, max_tokens=TASK.max_tokens, seed=seed)
-    groups = sample(policy, tokens, num=ANSWERS, params=params, end_of_turn=inputs.end_of_turn)
+    groups = sample(policy, tokens, num=ANSWERS, params=params, ends=inputs.ends)
     batch = make_batch(tokens, [[answer.token_ids for answer in group] for group in groups])
     behaviour = torch.zeros(batch.tokens.shape)
     rewards = []

@@ -52,10 +52,35 @@ from sightline.models.tiny import byte_tokenizer
 from sightline.records import Image, Message, Prompt
 from tests.tiny import _stir, stir_adapters, tiny_inputs
 
-TEMPLATE = (
-    "{%% for m in messages %%}<s>{{ m.role }}: {%% for p in m.content %%}{%% if p.type == 'image' %%}%s"
-    "{%% else %%}{{ p.text }}{%% endif %%}{%% endfor %%}{%% endfor %%}\n"
-)
+
+def _template(turn: str, opening: str, text: str = "{{ p.text }}") -> str:
+    """Turns one after another, then what opens an answer; PARTS are a turn's, PICTURE stands for a picture."""
+    parts = "{% for p in m.content %}{% if p.type == 'image' %}PICTURE{% else %}" + text + "{% endif %}{% endfor %}"
+    turns = "{% for m in messages %}" + turn.replace("PARTS", parts) + "{% endfor %}"
+    return turns + "{% if add_generation_prompt %}" + opening + "{% endif %}"
+
+
+IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+TEMPLATES = {
+    "named": _template("{{ m.role | upper }}: PARTS", "ASSISTANT:", text="{{ p.text }} "),
+    "spaced": _template(
+        "<|im_start|>{{ m.role }} {% if m.role == 'assistant' %}{{ '\\n' }}{% endif %}PARTS<|im_end|>",
+        "<|im_start|>assistant\n",
+    ),
+    "lines": _template("<|im_start|>{{ m.role }}\nPARTS<|im_end|>\n", "<|im_start|>assistant\n"),
+    "utterances": _template(
+        "{{ m.role | capitalize }}:{% if m.content[0].type == 'text' %} {% endif %}PARTS<end_of_utterance>\n",
+        "Assistant:",
+    ),
+    "trimmed": _template(
+        "{% if loop.first %}<s>{% endif %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+        "PARTS<end_of_turn>\n",
+        "<start_of_turn>model\n",
+        text="{{ p.text | trim }}",
+    ),
+    "bare": _template("{% if m.role == 'user' %}<s>PARTS{{ '\\n' }}{% else %}PARTS</s>{% endif %}", ""),
+}
+"""How turns and the end of a prompt are written by the families' published templates."""
 TEXT = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -74,11 +99,15 @@ SIZES = ((40, 24), (17, 30), (32, 32), (64, 20))
 Row = tuple[PreTrainedConfig, ImageTextProcessor]
 
 
-def tokenizer_of(markers: Sequence[str], *, written: str, **named: str) -> PreTrainedTokenizerFast:
-    """A byte tokenizer with these media tokens, whose template writes `written` for a picture."""
+def tokenizer_of(
+    markers: Sequence[str], *, written: str, template: str = "lines", words: Sequence[str] = (), **named: str
+) -> PreTrainedTokenizerFast:
+    """A byte tokenizer with these media tokens and words, whose template writes `written` for a picture."""
+    markers = (*markers, *(word for word in (IM_START, IM_END) if word in TEMPLATES[template]))
     specials = ("<pad>", "<s>", "</s>", *markers)
     inner = byte_tokenizer([], specials=specials)
     inner.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("\n\n\n", normalized=False)])
+    inner.add_tokens([AddedToken(word, normalized=False) for word in words])
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
         pad_token="<pad>",
@@ -86,7 +115,7 @@ def tokenizer_of(markers: Sequence[str], *, written: str, **named: str) -> PreTr
         eos_token="</s>",
         clean_up_tokenization_spaces=False,
         extra_special_tokens=named,
-        chat_template=TEMPLATE % written,
+        chat_template=TEMPLATES[template].replace("PICTURE", written),
     )
 
 
@@ -96,7 +125,7 @@ def _row(tokenizer: Any, image_processor: Any, make: Callable[[Any], PreTrainedC
 
 
 def _llava(tower: str) -> Row:
-    tokenizer = tokenizer_of(["<image>"], written="<image>\n", image_token="<image>")
+    tokenizer = tokenizer_of(["<image>"], written="<image>\n", template="named", image_token="<image>")
     clip = tower == "clip"
     vision = (CLIPVisionConfig if clip else SiglipVisionConfig)(image_size=16, patch_size=8, **VISION)
     size = {"height": 16, "width": 16}
@@ -123,7 +152,8 @@ def _llava(tower: str) -> Row:
 
 
 def _onevision() -> Row:
-    tokenizer = tokenizer_of(["<image>", "<video>"], written="<image>\n", image_token="<image>", video_token="<video>")
+    named = {"image_token": "<image>", "video_token": "<video>"}
+    tokenizer = tokenizer_of(list(named.values()), written="<image>\n", template="spaced", **named)
     pinpoints = [[16, 16], [16, 32], [32, 16], [32, 32], [16, 48], [48, 16]]
     return _row(
         tokenizer,
@@ -145,7 +175,8 @@ def _onevision() -> Row:
 def _qwen(config: type, **vision: Any) -> Row:
     marks = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
-    tokenizer = tokenizer_of(marks, written="<|vision_start|><|image_pad|><|vision_end|>")
+    words = ("<think>", "</think>") if config is Qwen3VLConfig else ()
+    tokenizer = tokenizer_of(marks, written="<|vision_start|><|image_pad|><|vision_end|>", words=words)
     ids = dict(
         zip(
             ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"),
@@ -183,7 +214,7 @@ def _qwen3() -> Row:
 def _idefics(config: type, images: type) -> Row:
     names = [f"<row_{r + 1}_col_{c + 1}>" for r in range(4) for c in range(4)]
     marks = ["<fake_token_around_image>", "<image>", "<global-img>", "<end_of_utterance>", *names]
-    tokenizer = tokenizer_of(marks, written="<image>")
+    tokenizer = tokenizer_of(marks, written="<image>", template="utterances")
     return _row(
         tokenizer,
         images(size={"longest_edge": 32}, max_image_size={"longest_edge": 16}),
@@ -199,7 +230,8 @@ def _idefics(config: type, images: type) -> Row:
 
 def _gemma3() -> Row:
     marks = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
-    tokenizer = tokenizer_of(list(marks.values()), written="<start_of_image>", **marks)
+    turns = ("<start_of_turn>", "<end_of_turn>")
+    tokenizer = tokenizer_of([*marks.values(), *turns], written="<start_of_image>", template="trimmed", **marks)
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     return _row(
         tokenizer,
@@ -241,7 +273,7 @@ def _internvl() -> Row:
 
 
 def _paligemma() -> Row:
-    tokenizer = tokenizer_of(["<image>"], written="<image>", image_token="<image>")
+    tokenizer = tokenizer_of(["<image>"], written="<image>", template="bare", image_token="<image>")
     images = SiglipImageProcessorPil(size={"height": 16, "width": 16})
     images.image_seq_length = 16
     return _row(
@@ -271,6 +303,14 @@ ROWS: dict[str, Callable[[], Row]] = {
     "paligemma": _paligemma,
 }
 
+ENDS = dict.fromkeys(ROWS, ("</s>",)) | {
+    "qwen2-vl": (IM_END, "</s>"),
+    "qwen2.5-vl": ("</s>", IM_END),
+    "idefics3": ("<end_of_utterance>",),
+    "gemma3": ("</s>", "<end_of_turn>"),
+}
+"""End tokens that a checkpoint names; the others' templates end an answer with one that theirs do not name."""
+
 
 @functools.cache
 def row_of(name: str) -> Row:
@@ -286,7 +326,8 @@ def family_loaded(name: str, *, seed: int = 0) -> Loaded:
         torch.manual_seed(seed)
         model = AutoModel.from_config(copy.deepcopy(config), attn_implementation="sdpa")
     _stir(model, seed)
-    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    ends = [processor.tokenizer.convert_tokens_to_ids(word) for word in ENDS[name]]
+    model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
     model.requires_grad_(False).eval()
     return Loaded(model=model, processor=processor, family=family_of(config.model_type), dtype="float32")
 

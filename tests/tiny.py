@@ -116,7 +116,7 @@ def tiny_inputs(loaded: Loaded) -> Inputs:
     return Inputs(
         processor=loaded.processor,
         family=loaded.family,
-        end_of_turn=loaded.end_of_turn,
+        turns=loaded.turns,
         store=ImageStore(None, max_pixels=10**6, max_bytes=10**6),
     )
 

@@ -47,7 +47,6 @@ def test_a_run_learns_and_its_export_answers(name: str, run: str, world: Path, t
     prompts = [inputs.prompt(tiny_prompt(str(n), num_images=n, seed=n)) for n in range(3)]
     params = SamplingParams(temperature=0, max_tokens=5)
     mine, theirs = (
-        sample(tiny_policy(model), prompts, num=1, params=params, end_of_turn=model.end_of_turn)
-        for model in (loaded, exported)
+        sample(tiny_policy(model), prompts, num=1, params=params, ends=model.ends) for model in (loaded, exported)
     )
     assert [answers[0].token_ids for answers in mine] == [answers[0].token_ids for answers in theirs]

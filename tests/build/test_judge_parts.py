@@ -119,7 +119,7 @@ def test_a_run_judges_with_what_it_has_become(run: Path, world: Path):
     inputs = tiny_inputs(loaded)
     params = SamplingParams(temperature=0.0, max_tokens=6)
     prompt = inputs.prompt(Prompt(id="0", messages=question("red circle").messages))
-    [[said]] = sample(tiny_policy(loaded), [prompt], num=1, params=params, end_of_turn=inputs.end_of_turn)
+    [[said]] = sample(tiny_policy(loaded), [prompt], num=1, params=params, ends=inputs.ends)
     assert reply.text == inputs.text(said.token_ids)
     assert who != ask(recipe(world / "model", protocol), [])[1]
 

@@ -29,7 +29,7 @@ def greedy(loaded: Loaded) -> list[str]:
     inputs = tiny_inputs(loaded)
     prompts = [inputs.prompt(tiny_prompt(str(n), num_images=n, seed=n)) for n in range(3)]
     params = SamplingParams(temperature=0, max_tokens=8)
-    found = sample(tiny_policy(loaded), prompts, num=1, params=params, end_of_turn=loaded.end_of_turn)
+    found = sample(tiny_policy(loaded), prompts, num=1, params=params, ends=loaded.ends)
     return [inputs.text(group[0].token_ids) for group in found]
 
 

@@ -32,7 +32,7 @@ def says(text: str, *pictures: bytes, max_tokens: int = 8) -> str:
     """What the sampler says greedily."""
     prompt = INPUTS.prompt(Prompt(id="x", messages=messages(text, *pictures)))
     params = SamplingParams(temperature=0.0, max_tokens=max_tokens)
-    return INPUTS.text(sample(POLICY, [prompt], num=1, params=params, end_of_turn=INPUTS.end_of_turn)[0][0].token_ids)
+    return INPUTS.text(sample(POLICY, [prompt], num=1, params=params, ends=INPUTS.ends)[0][0].token_ids)
 
 
 def test_requests_of_all_kinds_in_one_batch_get_their_own_answers():

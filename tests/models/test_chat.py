@@ -1,5 +1,7 @@
 """Conversations answered in process: company changes nothing, stops and limits are kept."""
 
+from dataclasses import replace
+
 from sightline.models.chat import Chat, Chatted, chat
 from sightline.models.sampler import SamplingParams, sample
 from sightline.records import Image, Message, Prompt
@@ -30,7 +32,7 @@ def texts(found: list[Chatted]) -> list[list[str]]:
 def test_replies_are_those_of_the_sampler():
     one = asked("red circle")
     prompt = INPUTS.prompt(Prompt(id="0", messages=one.messages))
-    [[said]] = sample(POLICY, [prompt], num=1, params=one.params, end_of_turn=INPUTS.end_of_turn)
+    [[said]] = sample(POLICY, [prompt], num=1, params=one.params, ends=INPUTS.ends)
     [found] = answered([one])
     assert found.replies[0].text == INPUTS.text(said.token_ids)
     assert found.replies[0].num_tokens == len(said.token_ids)
@@ -73,8 +75,11 @@ def test_a_reply_ends_before_the_first_stop_text_and_so_do_its_log_probabilities
 
 
 def test_what_cannot_be_read_is_a_problem_of_its_own():
-    found = answered([asked("an <image> as text"), asked("fine"), asked("red " * LONGEST)])
-    assert [one.problem is None for one in found] == [False, True, False]
+    begun = asked("what?")
+    begun = replace(begun, messages=(*begun.messages, Message(role="assistant", content=("a red",))))
+    found = answered([asked("an <image> as text"), asked("fine"), asked("red " * LONGEST), begun])
+    assert [one.problem is None for one in found] == [False, True, False, False]
+    assert "the assistant's own" in (found[3].problem or "")
     assert found[2].problem is not None
     assert found[2].problem.endswith(f"the model reads {LONGEST}; shorten it, or lower max_tokens")
 

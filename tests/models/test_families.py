@@ -105,12 +105,12 @@ def test_sampling_prefills_once_and_says_what_the_plain_forward_says(name: str):
     policy, prompts = tiny_policy(loaded), family_prompts(loaded)
     greedy = SamplingParams(temperature=0, max_tokens=12)
     for record, answers in zip(
-        records(SHOWN).values(), sample(policy, prompts, num=1, params=greedy, end_of_turn=-1), strict=True
+        records(SHOWN).values(), sample(policy, prompts, num=1, params=greedy, ends=()), strict=True
     ):
         logits = own_logits(name, loaded, record, list(answers[0].token_ids))
         assert logits.argmax(-1).tolist() == list(answers[0].token_ids)
     seeded = SamplingParams(temperature=1.0, max_tokens=12, seed=1)
-    drawn = sample(policy, prompts, num=3, params=seeded, end_of_turn=loaded.end_of_turn)
+    drawn = sample(policy, prompts, num=3, params=seeded, ends=loaded.ends)
     batch = make_batch(prompts, [[answer.token_ids for answer in answers] for answers in drawn])
     with torch.no_grad():
         plain = policy.score_plain(batch).logprobs

@@ -1,4 +1,6 @@
+import copy
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ from PIL import Image as Pillow
 
 from sightline.models.inputs import Inputs, PictureLimits
 from sightline.records import Completion, Image, Message, Prompt, RecordError
+from tests.families import family_loaded
 from tests.tiny import KINDS, PICTURE_TOKENS, png, tiny_inputs, tiny_loaded, tiny_prompt
 
 
@@ -49,7 +52,7 @@ def test_an_image_is_known_by_its_content_and_its_settings(inputs: Inputs):
     limited = Inputs(
         processor=inputs.processor,
         family=inputs.family,
-        end_of_turn=inputs.end_of_turn,
+        turns=inputs.turns,
         store=inputs.store,
         limits=PictureLimits(longest_side=8),
     )
@@ -79,11 +82,46 @@ def test_an_empty_answer_is_refused(inputs: Inputs):
         inputs.answer(Completion(text=""))
 
 
-@pytest.mark.parametrize("token_ids", [None, (9, 3, 7)])
-def test_an_answer_that_holds_the_image_token_is_refused(inputs: Inputs, token_ids: tuple[int, ...] | None):
-    assert inputs.processor.image_token_id == 3
-    with pytest.raises(RecordError, match="an answer spells the image token"):
-        inputs.answer(Completion(text="a <image>", token_ids=token_ids))
+@pytest.mark.parametrize(
+    ("text", "token_ids", "problem"),
+    [
+        ("a <image>", None, "spells '<image>', which stands for a picture"),
+        ("a</s> b", None, "spells '</s>', which ends an answer"),
+        ("a", (9, 3, 7, 2), "holds '<image>', which stands for a picture"),
+        ("a", (9, 3), "holds '<image>', which stands for a picture"),
+        ("a", (9, 2, 7), "holds '</s>' inside, which ends an answer"),
+    ],
+)
+def test_an_answer_with_a_token_that_is_no_text_is_refused_with_its_place(
+    inputs: Inputs, text: str, token_ids: tuple[int, ...] | None, problem: str
+):
+    with pytest.raises(RecordError, match=problem) as error:
+        inputs.answer(Completion(text=text, token_ids=token_ids), where="completions[1].text")
+    assert error.value.where == "completions[1].text"
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen2.5-vl", "qwen3-vl", "llava-onevision"])
+def test_the_placeholder_of_videos_is_refused_in_answers_and_prompts(name: str):
+    inputs = tiny_inputs(family_loaded(name))
+    word = "<video>" if name == "llava-onevision" else "<|video_pad|>"
+    with pytest.raises(RecordError, match="which stands for a picture or a video"):
+        inputs.answer(Completion(text=f"see {word}"))
+    with pytest.raises(RecordError, match="the text of prompt '7' spells"):
+        inputs.prompt(asked(f"see {word}"))
+
+
+def test_a_prompt_that_ends_with_the_assistants_turn_is_refused(inputs: Inputs):
+    said = Message(role="assistant", content=("a red",))
+    with pytest.raises(RecordError, match="the last turn of prompt '7' is the assistant's own; end with the user"):
+        inputs.prompt(Prompt(id="7", messages=(*asked("what?").messages, said)))
+
+
+def test_turns_that_the_template_does_not_take_are_refused_with_its_words(inputs: Inputs):
+    processor = copy.copy(inputs.processor)
+    processor.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    prompt = Prompt(id="7", messages=(Message(role="system", content=("be brief",)), *asked("?").messages))
+    with pytest.raises(RecordError, match="does not take prompt '7': no system"):
+        replace(inputs, processor=processor).render(prompt)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def greedy(loaded: Loaded) -> Answers:
     inputs = tiny_inputs(loaded)
     prompts = [inputs.prompt(tiny_prompt(str(n), num_images=n, seed=n)) for n in range(3)]
     params = SamplingParams(temperature=0, max_tokens=12)
-    found = sample(tiny_policy(loaded), prompts, num=1, params=params, end_of_turn=loaded.end_of_turn)
+    found = sample(tiny_policy(loaded), prompts, num=1, params=params, ends=loaded.ends)
     return [inputs.text(group[0].token_ids) for group in found]
 
 
@@ -66,7 +66,7 @@ def test_a_saved_model_is_loaded_as_it_was_and_frozen(kind: str, saved: Callable
     loaded = load_model(str(saved(kind)), dtype="float32")
     assert loaded.family.name == "LLaVA"
     assert not loaded.trained()
-    assert loaded.end_of_turn == loaded.processor.tokenizer.eos_token_id
+    assert loaded.ends[0] == loaded.processor.tokenizer.eos_token_id
     assert torch.equal(logprobs(loaded, ragged_batch()), logprobs(tiny_loaded(kind), ragged_batch()))
 
 
@@ -163,7 +163,7 @@ def test_an_answer_ends_with_the_end_token_that_the_chat_template_writes():
     for end, wanted in ((6, 6), (7, 5)):  # what no template writes falls back on the first
         word = loaded.processor.tokenizer.convert_ids_to_tokens(end)
         processor.chat_template = template.replace("{{ end }}", word)
-        assert replace(loaded, processor=processor).end_of_turn == wanted
+        assert replace(loaded, processor=processor).ends[0] == wanted
 
 
 def test_the_fingerprint_follows_the_weights():

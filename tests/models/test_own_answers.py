@@ -18,13 +18,11 @@ MORE = "There is a red circle and a blue square."
 
 def own_answers(loaded, **options) -> OwnAnswers:
     inputs = tiny_inputs(loaded)
-    return OwnAnswers(
-        text=inputs.text, end_of_turn=inputs.end_of_turn, max_tokens=6, speaker=tiny_policy(loaded), **options
-    )
+    return OwnAnswers(text=inputs.text, ends=inputs.ends, max_tokens=6, speaker=tiny_policy(loaded), **options)
 
 
 def said(loaded, text: str) -> tuple[int, ...]:
-    return (*loaded.processor.tokenizer(text).input_ids, loaded.end_of_turn)
+    return (*loaded.processor.tokenizer(text).input_ids, loaded.ends[0])
 
 
 def test_a_prompt_is_answered_once_whatever_its_name():
@@ -102,7 +100,7 @@ def test_a_rater_asks_for_what_it_has_not_heard():
     policy.own = own
     width = policy.model.lm_head.weight.shape[1]
     members = [RatingHead(width, with_agreement=True, hidden=4) for _ in range(2)]
-    rater = Rater(policy=policy, members=members, units=torch.ones(2, 2, 1), end_of_turn=loaded.end_of_turn)
+    rater = Rater(policy=policy, members=members, units=torch.ones(2, 2, 1), ends=loaded.ends)
     prompts = [prompt_tokens("a", images=(picture(0),), seed=1), prompt_tokens("b", seed=2)]
     answers = [[said(loaded, RED_CIRCLE)], [said(loaded, MORE), said(loaded, RED_CIRCLE)]]
     found = rater.rate(prompts, answers)

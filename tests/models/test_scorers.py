@@ -52,7 +52,7 @@ def test_members_learn_to_rank_and_differ_from_one_another():
 def test_members_differ_more_far_from_what_was_compared():
     members = fit_members(made_up(400, noise=0.5), FIT)
     near = made_up(150)
-    rater = Rater(policy=None, members=members, units=units_of(members, near), end_of_turn=0)  # type: ignore[arg-type]
+    rater = Rater(policy=None, members=members, units=units_of(members, near), ends=(0,))  # type: ignore[arg-type]
     said = [rater.members_say(states, near.evidence) for states in (near.states, 8 * near.states)]
     assert said[1][..., 0].std(0).mean() > 1.5 * said[0][..., 0].std(0).mean()
     assert float(said[0][..., 0].mean()) == pytest.approx(0, abs=1e-5)
@@ -113,7 +113,7 @@ def test_ratings_read_every_answer_to_its_end_and_do_not_depend_on_company():
     answers = [[(5, 6), (5, 7), (5, 6, 2)], [(8,)]]
     width = policy.model.lm_head.weight.shape[1]
     members = [RatingHead(width, hidden=4) for _ in range(3)]
-    rater = Rater(policy=policy, members=members, units=torch.ones(3, 2, 1), end_of_turn=2, token_budget=10)
+    rater = Rater(policy=policy, members=members, units=torch.ones(3, 2, 1), ends=(2,), token_budget=10)
     found = rater.rate(prompts, answers)
     assert [len(group) for group in found] == [3, 1]
     assert found[0][0].mean == pytest.approx(found[0][2].mean, abs=1e-5)  # the first was cut before its end

@@ -74,5 +74,5 @@ def test_sft_learns_to_say_the_colour_that_is_shown(train: str):
     fresh = coloured_groups(20, seed=1)
     prompts = [inputs.prompt(group.prompt) for group in fresh]
     params = SamplingParams(temperature=0, max_tokens=4)
-    found = sample(engine.policy, prompts, num=1, params=params, end_of_turn=inputs.end_of_turn)
+    found = sample(engine.policy, prompts, num=1, params=params, ends=inputs.ends)
     assert [inputs.text(group[0].token_ids) for group in found] == [group.completions[1].text for group in fresh]

@@ -88,7 +88,7 @@ def rated_answers(
     for start in each(starts, f"best of {best_of.num}, {batch_size} prompts at a time", len(starts)):
         part = prompts[start : start + batch_size]
         tokens = [inputs.prompt(prompt) for prompt in part]
-        drawn = sample(policy, tokens, num=best_of.num, params=params, end_of_turn=inputs.end_of_turn)
+        drawn = sample(policy, tokens, num=best_of.num, params=params, ends=inputs.ends)
         for prompt, answers in zip(part, drawn, strict=True):
             texts = dict.fromkeys(inputs.text(answer.token_ids) for answer in answers)
             groups.append(Group(prompt=prompt, completions=tuple(Completion(text=text) for text in texts)))

@@ -74,7 +74,7 @@ def _picture(path: Path) -> Image:
 
 def _answers(loaded: Loaded, inputs: Inputs, asked: Prompt, params: SamplingParams, num: int) -> list[str]:
     policy = reading_policy(loaded)
-    groups = sample(policy, [inputs.prompt(asked)], num=num, params=params, end_of_turn=inputs.end_of_turn)
+    groups = sample(policy, [inputs.prompt(asked)], num=num, params=params, ends=inputs.ends)
     return [inputs.text(answer.token_ids) for answer in groups[0]]
 
 
@@ -222,7 +222,7 @@ def sample_groups(
         for start in range(0, len(prompts), batch_size):
             part = prompts[start : start + batch_size]
             tokens = [inputs.prompt(prompt) for prompt in part]
-            found = sample(policy, tokens, num=num, params=params, end_of_turn=inputs.end_of_turn)
+            found = sample(policy, tokens, num=num, params=params, ends=inputs.ends)
             for prompt, answers in zip(part, found, strict=True):
                 groups.append(Group(prompt=prompt, completions=_completions(inputs, answers, params)))
             sampled.reach(len(groups))

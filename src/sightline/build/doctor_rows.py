@@ -129,12 +129,12 @@ def _lengths(recipe: Recipe, loaded: Loaded, seen: Seen) -> Line:
 def _unended(rows: Sequence[Row]) -> float:
     """Share of answers with stored tokens that do not end."""
     stored = [
-        (completion.token_ids, inputs.end_of_turn)
+        (completion.token_ids, inputs.ends)
         for group, inputs in rows
         for completion in group.completions
         if completion.token_ids
     ]
-    return sum(ids[-1] != end for ids, end in stored) / len(stored) if stored else 0.0
+    return sum(ids[-1] not in ends for ids, ends in stored) / len(stored) if stored else 0.0
 
 
 def _by_turns(found: Sequence[tuple[Path, int, Row]], seed: int) -> list[tuple[Path, int, Row]]:

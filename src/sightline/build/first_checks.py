@@ -200,7 +200,7 @@ def sampler_line(recipe: Recipe, policy: Policy, rows: Sequence[Row]) -> Line:
     params = SamplingParams(temperature=temperature_of(recipe), max_tokens=length, seed=recipe.seed)
 
     def draw(policy: Policy) -> tuple[Batch, torch.Tensor]:
-        drawn = sample(policy, prompts, num=2, params=params, end_of_turn=inputs.end_of_turn)
+        drawn = sample(policy, prompts, num=2, params=params, ends=inputs.ends)
         batch = make_batch(prompts, [[answer.token_ids for answer in answers] for answers in drawn])
         said = torch.zeros(batch.tokens.shape)
         for n, answer in enumerate(answer for answers in drawn for answer in answers):

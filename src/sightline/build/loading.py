@@ -100,7 +100,7 @@ def make_inputs(
     return Inputs(
         processor=loaded.processor,
         family=loaded.family,
-        end_of_turn=loaded.end_of_turn,
+        turns=loaded.turns,
         store=ImageStore(root, max_pixels=max_pixels, max_bytes=max_bytes),
         limits=limits or PictureLimits(),
     )

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from sightline.build.loading import Row, load_start, make_inputs
 from sightline.config import Recipe
 from sightline.config.schema import Ranking
 from sightline.journal import Journal, atomic_write
 from sightline.models.forward import Policy
+from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.own_answers import OwnAnswers
 from sightline.models.reading import reading_policy
@@ -26,7 +27,7 @@ def make_own_answers(
     if not (isinstance(recipe.objective, Ranking) and recipe.objective.own_answer):
         return None
     file = journal.folder / FILE
-    own = _own(recipe, rows[0][1].text, rows[0][1].end_of_turn, policy)
+    own = _own(recipe, rows[0][1], policy)
     own.said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     mine = own_share([inputs.prompt(group.prompt) for group, inputs in rows])
 
@@ -44,7 +45,7 @@ def make_own_answers(
 def own_answers_at_work(recipe: Recipe, loaded: Loaded, policy: Policy) -> OwnAnswers:
     """Own answers of a trained reward model's start: with its adapters switched off, or by a second model."""
     inputs = make_inputs(loaded)
-    own = _own(recipe, inputs.text, inputs.end_of_turn, policy)
+    own = _own(recipe, inputs, policy)
     if loaded.adapter is not None and all("lora_" in name for name in loaded.trained()):
         own.speaking = loaded.adapter.disable_adapter
         return own
@@ -53,12 +54,12 @@ def own_answers_at_work(recipe: Recipe, loaded: Loaded, policy: Policy) -> OwnAn
     return own
 
 
-def _own(recipe: Recipe, text: Callable[[Sequence[int]], str], end_of_turn: int, speaker: Policy) -> OwnAnswers:
+def _own(recipe: Recipe, inputs: Inputs, speaker: Policy) -> OwnAnswers:
     objective = recipe.objective
     assert isinstance(objective, Ranking)
     return OwnAnswers(
-        text=text,
-        end_of_turn=end_of_turn,
+        text=inputs.text,
+        ends=inputs.ends,
         max_tokens=objective.own_answer_tokens,
         pattern=None if objective.phrase_pattern is None else re.compile(objective.phrase_pattern),
         speaker=speaker,

@@ -57,7 +57,7 @@ def finish_rating(
     with phase("fitting members"):
         members = fit_members(seen, fit_of(recipe), say=say)
     units = units_of(members, seen)
-    rater = Rater(policy=policy, members=members, units=units, end_of_turn=-1)
+    rater = Rater(policy=policy, members=members, units=units, ends=())
     facts = {
         "attributes": list(objective.attributes),
         "width": seen.states.shape[-1],

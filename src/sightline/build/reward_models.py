@@ -67,5 +67,5 @@ def load_reward_model(target: str) -> RewardModel:
     policy = reading_policy(loaded)
     if facts["with_agreement"]:
         policy.own = own_answers_at_work(recipe, loaded, policy)
-    rater = Rater(policy=policy, members=members, units=tensors["units"], end_of_turn=loaded.end_of_turn)
+    rater = Rater(policy=policy, members=members, units=tensors["units"], ends=loaded.ends)
     return RewardModel(rater=rater, loaded=loaded, attributes=tuple(facts["attributes"]), facts=facts)

@@ -116,7 +116,7 @@ def sampler(recipe: Recipe, policy: Policy, inputs: Inputs) -> Callable[..., lis
         with phase("sampling answers to prompt", len(prompts)) as sampled:
             for start in range(0, len(prompts), settings.prompts_at_once):
                 part = prompts[start : start + settings.prompts_at_once]
-                drawn = sample(policy, part, num=num, params=params, end_of_turn=inputs.end_of_turn, text=inputs.text)
+                drawn = sample(policy, part, num=num, params=params, ends=inputs.ends, text=inputs.text)
                 found += [tuple(as_completion(inputs, answer, params) for answer in answers) for answers in drawn]
                 sampled.reach(len(found))
         return found
@@ -204,7 +204,7 @@ def judged_greedily(
     for start in each(range(0, len(rows), batch_size), f"answers to {batch_size} prompts", -(-len(rows) // batch_size)):
         some = rows[start : start + batch_size]
         prompts = [inputs.prompt(group.prompt) for group, inputs in some]
-        drawn = sample(policy, prompts, num=1, params=params, end_of_turn=some[0][1].end_of_turn)
+        drawn = sample(policy, prompts, num=1, params=params, ends=some[0][1].ends)
         answers = [tuple(as_completion(some[0][1], a, params) for a in group) for group in drawn]
         held_out += judge.measure([g.prompt for g, _ in some], answers)
         judged += [one for group in judge([g.prompt for g, _ in some], answers, progress=1.0) for one in group]

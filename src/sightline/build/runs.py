@@ -233,7 +233,9 @@ def measure(inputs: Inputs, group: Group) -> Lengths:
     """Tokens of a group for this model."""
     prompt = inputs.prompt(group.prompt)
     image = sum(part.num_tokens for part in prompt.images)
-    answers = tuple(len(inputs.answer(completion)) for completion in group.completions)
+    answers = tuple(
+        len(inputs.answer(completion, where=f"completions[{i}].text")) for i, completion in enumerate(group.completions)
+    )
     return Lengths(prompt_text=len(prompt.ids) - image, image=image, answers=answers)
 
 

@@ -15,7 +15,7 @@ from sightline.models.contrast import ContrastiveScorer, load_contrastive, store
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.scorers import Rating
-from sightline.records import Completion, Prompt
+from sightline.records import Completion, Prompt, RecordError
 from sightline.registry import check_options
 from sightline.rewards.contract import Score
 from sightline.rewards.models import MODEL_REWARDS, clip, judge, learned
@@ -121,14 +121,15 @@ def judge_scorer(options: Mapping[str, Any], readers: Mapping[str, Inputs], stac
 
 def _reader(inputs: Inputs, loaded: Loaded) -> Inputs:
     """The scorer's own reader of prompts, on the pictures of the policy's."""
-    return replace(inputs, processor=loaded.processor, family=loaded.family, end_of_turn=loaded.end_of_turn)
+    return replace(inputs, processor=loaded.processor, family=loaded.family, turns=loaded.turns)
 
 
 def _tokens(reader: Inputs, completion: Completion) -> tuple[int, ...]:
-    """The answer's text in the scorer's own tokens; of an empty answer its end alone."""
-    if not completion.text:
+    """The answer's text in the scorer's own tokens; its end alone where it says nothing, or spells what is no text."""
+    try:
+        return reader.answer(Completion(text=completion.text))
+    except RecordError:
         return (reader.end_of_turn,)
-    return reader.answer(Completion(text=completion.text))
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Inputs], ExitStack], Scorer]] = {

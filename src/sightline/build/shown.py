@@ -106,7 +106,7 @@ def sample_rows(
     def made() -> list[dict[str, Any]]:
         found = []
         for group, inputs in each(rows, "answering prompt", len(rows)):
-            drawn = sample(policy, [inputs.prompt(group.prompt)], num=1, params=params, end_of_turn=inputs.end_of_turn)
+            drawn = sample(policy, [inputs.prompt(group.prompt)], num=1, params=params, ends=inputs.ends)
             [answer] = drawn[0]
             row = shown.prompt(group.prompt, inputs)
             row["answer"] = inputs.text(answer.token_ids)

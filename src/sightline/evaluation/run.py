@@ -52,7 +52,7 @@ def judge_task(
     with phase(f"{task.name}, answers", len(prompts)) as answered:
         for start in range(0, len(prompts), batch_size):
             part = [inputs.prompt(prompt) for prompt in prompts[start : start + batch_size]]
-            groups = sample(policy, part, num=1, params=params, end_of_turn=inputs.end_of_turn)
+            groups = sample(policy, part, num=1, params=params, ends=inputs.ends)
             answers += [inputs.text(group[0].token_ids) for group in groups]
             answered.reach(len(answers))
     return judge_answers(task, prompts, answers)

@@ -81,7 +81,7 @@ def chat(
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
             prompts = [tokens for _, tokens in part]
-            found = sample(policy, prompts, num=num, params=params, end_of_turn=inputs.end_of_turn, text=inputs.text)
+            found = sample(policy, prompts, num=num, params=params, ends=inputs.ends, text=inputs.text)
             yield [
                 (number, _chatted(inputs, chats[number], tokens, answers))
                 for (number, tokens), answers in zip(part, found, strict=True)

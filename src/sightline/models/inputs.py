@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jinja2 import TemplateError
 from PIL import Image as Pillow
 
 from sightline.batch import ImageInput, PromptTokens
 from sightline.data.images import ImageStore
 from sightline.models.families import Family, Look
+from sightline.models.turns import Turns
 from sightline.records import Completion, Image, Prompt, RecordError
 
 
@@ -67,8 +69,8 @@ class Inputs:
     """The model's own processor."""
     family: Family
     """The model's family."""
-    end_of_turn: int
-    """Token that ends an answer."""
+    turns: Turns
+    """How its chat template writes an answer."""
     store: ImageStore
     """Opens images."""
     limits: PictureLimits = field(default_factory=PictureLimits)
@@ -84,10 +86,19 @@ class Inputs:
         found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         object.__setattr__(self, "settings_hash", found[:16])
 
-    def render(self, prompt: Prompt) -> str:
-        """The prompt as the chat template writes it, one marker per image."""
+    def render(self, prompt: Prompt, *, answer: str | None = None) -> str:
+        """The prompt as the chat template writes it, one marker per image; with an answer, the whole conversation."""
+        if prompt.messages[-1].role == "assistant":
+            problem = f"the last turn of prompt {prompt.id!r} is the assistant's own"
+            raise RecordError("prompt.messages", problem, "end with the user; what the assistant says is a completion")
         messages = [{"role": m.role, "content": [self._part(prompt, p) for p in m.content]} for m in prompt.messages]
-        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if answer is not None:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        try:
+            return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+        except TemplateError as error:
+            problem = f"the model's chat template does not take prompt {prompt.id!r}: {error}"
+            raise RecordError("prompt.messages", problem, "write the turns as it wants them") from error
 
     def prompt(self, prompt: Prompt) -> PromptTokens:
         """The prompt as tokens, each image as many placeholders as it has features."""
@@ -131,22 +142,36 @@ class Inputs:
         tokenizer = self.processor.tokenizer
         return int(tokenizer.convert_tokens_to_ids(self.family.soft_token(tokenizer)))
 
-    def answer(self, completion: Completion) -> tuple[int, ...]:
-        """The answer's tokens: as sampled when they were kept, else of its text with the end of turn."""
-        ids = completion.token_ids
-        if ids is None:
-            if not completion.text:
-                raise RecordError("completions", "an answer is empty", "remove the row or write what was answered")
-            tokens = self.processor.tokenizer(completion.text, add_special_tokens=False).input_ids
-            ids = (*tokens, self.end_of_turn)
-        if self.soft_token in ids:
-            raise RecordError("completions", "an answer spells the image token", "remove it from the answer")
-        return ids
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens at which an answer ends; the first is the one that is learned."""
+        return self.turns.ends
+
+    @property
+    def end_of_turn(self) -> int:
+        """Token with which a learned answer ends."""
+        return self.turns.ends[0]
+
+    def answer(self, completion: Completion, *, where: str = "completions") -> tuple[int, ...]:
+        """The answer's tokens: as sampled when they were kept, else of its text as the template writes it, with its
+        end. `where` is the answer's place in its row, for errors."""
+        if completion.token_ids is None:
+            if not completion.text.strip():
+                raise RecordError(where, "an answer is empty", "remove the row or write what was answered")
+            self._refuse_spelled(completion.text, where)
+            return self.turns.tokens(completion.text)
+        kept = completion.token_ids
+        cure = "take it out of the answer: it is no text"
+        for token in (*kept[:-1], *(token for token in kept[-1:] if token in self.turns.media)):
+            if token in self.turns.media:
+                raise RecordError(where, f"holds {self._word(token)!r}, which stands for a picture or a video", cure)
+            if token in self.ends:
+                raise RecordError(where, f"holds {self._word(token)!r} inside, which ends an answer", cure)
+        return kept
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of an answer's tokens, without the end of turn."""
-        shown = [token for token in ids if token != self.end_of_turn]
-        return self.processor.tokenizer.decode(shown, skip_special_tokens=True)
+        """The text of an answer's tokens, without its end and what the template writes around it."""
+        return self.turns.text(ids)
 
     def text_ends(self, ids: Sequence[int]) -> list[int]:
         """Characters of an answer's text after each of its tokens."""
@@ -155,11 +180,22 @@ class Inputs:
     def _loader(self, image: Image, alone: bool) -> Callable[[], Look]:
         return lambda: self.family.look(self.processor, self.limits.apply(self.store.open(image)), alone)
 
+    def _word(self, token: int) -> str:
+        return self.processor.tokenizer.convert_ids_to_tokens(token)
+
+    def _refuse_spelled(self, answer: str, where: str) -> None:
+        """Text whose tokens would not be text: the tokenizer reads these words whole wherever they stand."""
+        for tokens, means in ((self.turns.media, "stands for a picture or a video"), (self.ends, "ends an answer")):
+            for word in map(self._word, tokens):
+                if word in answer:
+                    raise RecordError(where, f"spells {word!r}, which {means}", "take it out of the answer's text")
+
     def _part(self, prompt: Prompt, part: str | Image) -> dict[str, str]:
         if isinstance(part, Image):
             return {"type": "image"}
         tokenizer = self.processor.tokenizer
-        for media in (self.family.marker(tokenizer), self.family.soft_token(tokenizer)):
+        spelled = map(self._word, self.turns.media)
+        for media in (self.family.marker(tokenizer), self.family.soft_token(tokenizer), *spelled):
             if media in part:
                 raise RecordError(
                     "prompt.messages",

@@ -25,6 +25,7 @@ from sightline.models.attention import attention_again
 from sightline.models.families import Family, family_of
 from sightline.models.processor import load_processor
 from sightline.models.refusals import refuse_model
+from sightline.models.turns import Turns, turns_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +49,16 @@ class Loaded:
         return autocast_of(self.dtype)
 
     @property
-    def end_of_turn(self) -> int:
-        """Token that ends an answer: of the model's end tokens the one that the chat template writes behind it."""
+    def turns(self) -> Turns:
+        """How the chat template writes an answer, and the tokens at which one ends."""
         ids = self.model.generation_config.eos_token_id
-        if ids is None:
-            return int(self.processor.tokenizer.eos_token_id)
-        if not isinstance(ids, list):
-            return int(ids)
-        return int(next((token for token in self._behind_answer() if token in ids), ids[0]))
+        named = [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+        return turns_of(self.processor, named=named, media=self.family.media_tokens(self.model.config))
 
-    def _behind_answer(self) -> list[int]:
-        """Tokens that the chat template writes behind an answer."""
-        turns = [{"role": role, "content": [{"type": "text", "text": "1"}]} for role in ("user", "assistant")]
-        rendered = self.processor.apply_chat_template(turns, tokenize=False)
-        return self.processor.tokenizer(rendered.rpartition("1")[2], add_special_tokens=False).input_ids
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens at which an answer ends; the first is the one that is learned."""
+        return self.turns.ends
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Trained parameters by name."""

@@ -30,8 +30,8 @@ class OwnAnswers:
 
     text: Callable[[Sequence[int]], str]
     """Text of an answer's tokens."""
-    end_of_turn: int
-    """Token that ends an answer."""
+    ends: tuple[int, ...]
+    """Tokens at which an answer ends."""
     max_tokens: int = 256
     """Answers are cut here."""
     pattern: re.Pattern[str] | None = None
@@ -54,7 +54,7 @@ class OwnAnswers:
             keys = list(new)[start : start + AT_ONCE]
             with torch.no_grad(), self.speaking():
                 asked = [new[key] for key in keys]
-                found = sample(self.speaker, asked, num=1, params=params, end_of_turn=self.end_of_turn)
+                found = sample(self.speaker, asked, num=1, params=params, ends=self.ends)
             fresh |= {key: self.text(answers[0].token_ids) for key, answers in zip(keys, found, strict=True)}
             told(len(fresh))
         self.said |= fresh

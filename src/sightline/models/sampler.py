@@ -7,7 +7,7 @@ tokens, as in training. Knows nothing of rewards.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -56,7 +56,7 @@ class Sampled:
     """One answer as it was drawn."""
 
     token_ids: tuple[int, ...]
-    """Tokens, the end of turn included when it was reached."""
+    """Tokens, the one that ended it included when it was reached."""
     logprobs: tuple[float, ...]
     """Log-probability of each under the distribution that it was drawn from."""
     finish_reason: str
@@ -154,10 +154,10 @@ def sample(
     *,
     num: int,
     params: SamplingParams,
-    end_of_turn: int,
+    ends: Collection[int],
     text: Callable[[Sequence[int]], str] | None = None,
 ) -> list[list[Sampled]]:
-    """`num` answers for each prompt; `text` decodes tokens, for stop texts."""
+    """`num` answers for each prompt, which end at any of the tokens `ends`; `text` decodes tokens, for stop texts."""
     if params.stop and text is None:
         raise ValueError("stop texts need the model's decoder; pass text=inputs.text")
     if not prompts:
@@ -165,7 +165,7 @@ def sample(
     with policy.precision():
         with phase(f"reading {len(prompts):,} prompts"):
             cache, states = _prefill(policy, prompts, num=num, max_tokens=params.max_tokens)
-        draws = _Draws(prompts, num, params, end_of_turn, text)
+        draws = _Draws(prompts, num, params, ends, text)
         with _threads(decoding_threads(policy, len(prompts) * num)):
             return _decode(policy, cache, states, draws)
 
@@ -202,11 +202,11 @@ class _Draws:
         prompts: Sequence[PromptTokens],
         num: int,
         params: SamplingParams,
-        end_of_turn: int,
+        ends: Collection[int],
         text: Callable[[Sequence[int]], str] | None,
     ) -> None:
         self.params = params
-        self.end_of_turn = end_of_turn
+        self.ends = torch.as_tensor(sorted(ends), dtype=torch.long)
         self.text = text
         self.rows = torch.arange(len(prompts) * num).view(len(prompts), num)
         self.tokens = torch.zeros(len(prompts) * num, params.max_tokens, dtype=torch.long)
@@ -240,7 +240,7 @@ class _Draws:
         live = ~self.ended[rows]
         self.tokens[rows[live], now], self.logprobs[rows[live], now] = token[live], logprob[live]
         self.lengths[rows[live]] = now + 1
-        self.ended[rows] |= token == self.end_of_turn
+        self.ended[rows] |= torch.isin(token, self.ends)
         if self.params.stop and self.text is not None:
             for row in rows[~self.ended[rows]].tolist():
                 said = self.text(self.tokens[row, : now + 1].tolist())

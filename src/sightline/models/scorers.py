@@ -104,8 +104,8 @@ class Rater:
     """The ensemble."""
     units: Tensor
     """[members, 2, H] mean and spread of each member's ratings of the training answers."""
-    end_of_turn: int
-    """Ends an answer that was cut, so that all of it is read."""
+    ends: tuple[int, ...]
+    """Tokens at which an answer ends; the first is put behind one that was cut, so that all of it is read."""
     token_budget: int = 16384
     """Most packed tokens that are read at once."""
 
@@ -135,7 +135,7 @@ class Rater:
         return (said - self.units[:, None, 0]) / self.units[:, None, 1]
 
     def _ended(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        return ids if ids and ids[-1] == self.end_of_turn else (*ids, self.end_of_turn)
+        return ids if ids and ids[-1] in self.ends else (*ids, *self.ends[:1])
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ def _samples(policy: Policy, inputs: Inputs, task: str, measure: Measured) -> di
     surprise: list[tuple[float, float]] = []
     for start in range(0, len(prompts), BATCH):
         tokens = [inputs.prompt(prompt) for prompt in prompts[start : start + BATCH]]
-        drawn = sample(policy, tokens, num=measure.diversity["answers"], params=params, end_of_turn=inputs.end_of_turn)
+        drawn = sample(policy, tokens, num=measure.diversity["answers"], params=params, ends=inputs.ends)
         texts += [[inputs.text(answer.token_ids) for answer in group] for group in drawn]
         for group in drawn:
             logprobs = [value for answer in group for value in answer.logprobs]
