@@ -74,7 +74,7 @@ def test_a_sound_run_on_data_is_well_and_leaves_nothing_behind(objective: str, w
     found = examined(recipe, tmp_path / "page.html")
     assert "fail" not in states(found).values(), found
     assert list(found) == [
-        *("data", "lengths", "image tokens", "picture is read", "reference", "prompt once"),
+        *("data", "lengths", "turns", "image tokens", "picture is read", "reference", "prompt once"),
         *("sampler", "boxes", "memory", "time"),
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

@@ -15,6 +15,7 @@ from sightline.build.batches import batch_maker, make_reference
 from sightline.build.doctor_boxes import Answered, box_line, frame_of, shown
 from sightline.build.doctor_rows import Seen, look_at_rows, row_lines
 from sightline.build.doctor_trial import Trial, trial_folder, try_step
+from sightline.build.doctor_turns import tags_line, turns_line
 from sightline.build.estimates import estimate
 from sightline.build.first_checks import first_checks, sampler_line
 from sightline.build.loading import Row, load_for_training, settled
@@ -79,6 +80,7 @@ def doctor(*, recipe: Recipe, page: Path, tell: Tell = lambda line: None) -> lis
     for line in row_lines(recipe, loaded, seen):
         case.say(line)
     if seen.rows:
+        case.say(turns_line(seen.rows))
         with phase("looking at the model and a trial of one step"):
             _look_at_model(case)
     write_doctor_page(page, name=recipe.name, lines=case.lines, shown=case.pictures, recipe=resolved_yaml(recipe))
@@ -101,6 +103,9 @@ def _look_at_model(case: _Case) -> None:
         return
     if not learns_from_rewards(recipe):  # else it was among the first checks
         case.say(sampler_line(recipe, policy, rows[:2]))
+    tags = tags_line(recipe, policy, rows)
+    if tags is not None:
+        case.say(tags)
     trial = _trial(case, seconds)
     answered = _answered(case, trial)
     frames: Mapping[str, Space] = {} if trial is None else trial.frames
