@@ -445,3 +445,99 @@ def test_the_middle_of_the_box_referred_to_gets_full_marks():
         truth = make_question("refer", "validation", index).truth
         x1, y1, x2, y2 = truth["target"]
         assert judged(point_in_box, f"({(x1 + x2) / 2}, {(y1 + y2) / 2})", truth) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3 or four", "not 3", "one two three four 3", "3 or IV", "3 or V", "3 dozen", "3 and a half", "3 \u56db",
+        "at least 3",
+        "3 or more", "up to 3", "3+", "<3", "between 2 and 3", "3, no, four", "isn't 3", "3 three-quarters",
+        "neither 3", "3%",
+        "3 or f\u043eur", "several, 3", "3 or so", "more than 3", "3 or fourtwo", "3 wrong",
+    ],
+)  # fmt: skip
+def test_a_count_that_names_two_or_takes_itself_back_is_none(text):
+    expected = float(text == "3%")
+    assert judged(count, text, {"count": 3}) == expected
+
+
+@pytest.mark.parametrize("text", ["3", "There are 3 shapes.", "3 (three)", "**3**", "I count 3", "3 of them", "03"])
+def test_a_count_that_stands_is_right(text):
+    assert judged(count, text, {"count": 3}) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yes, nope", "yes, or not", "yes \uff4e\uff4f", "yes n0", "yes nein non", "Yes is wrong.", "yes and no",
+        "yes?? maybe",
+        "yes or nah", "yes n\u043e", "yes n\u200bo", "not yes", "yes isn't right", "yes \u5426", "both: yes",
+        "yes unless",
+    ],
+)  # fmt: skip
+def test_a_verdict_that_says_both_is_none(text):
+    assert judged(yes_no, text, {"exists": True}) == 0
+    assert judged(yes_no, text, {"exists": False}) == 0
+
+
+@pytest.mark.parametrize("text", ["no", "No, there is not.", "No, there isn't a red circle.", "**No**"])
+def test_a_no_may_say_what_it_denies(text):
+    assert judged(yes_no, text, {"exists": False}) == 1
+
+
+ANIMALS = {"answer": "B", "options": ["cat", "dog", "dark dog", "cow"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a, B, c, d", "B, or a cat or cow", "not B", "B or \u0410", "B cat", "A1 B C2 D3", "Aa B Cc Dd", "_A_ B",
+        "B \u24b6",
+        "B \U0001f130", "B \U0001f1e6", "B is wrong", "B, b, a, c", "B isn't it", "B (c)", "B dark dog", "B or D",
+        "B | C",
+        "\u0412 A", "B. The cat!", "neither B",
+    ],
+)  # fmt: skip
+def test_a_choice_that_names_two_or_takes_itself_back_is_none(text):
+    assert judged(choice, text, ANIMALS) == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["B", "b", "(B)", "B. dog", "B: it is a dog", "The answer is B.", "**B**", "B, it's a dog"]
+)
+def test_a_choice_that_stands_is_right(text):
+    assert judged(choice, text, ANIMALS) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "42 or forty-three",
+        "42 or XLIII",
+        "not 42",
+        "42% or 42",
+        "42 million",
+        "at least 42",
+        "42+",
+        "42, wrong",
+        "<42",
+        "twice 42",
+    ],
+)
+def test_a_number_that_names_two_or_takes_itself_back_is_none(text):
+    assert judged(number, text, {"number": "42"}) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "true"),
+    [
+        ("No. 42", "42"),
+        ("42 (forty-two)", "42"),
+        ("42 km", "42"),
+        ("under 5 million", "under 5 million"),
+        ("No 7", "7"),
+    ],
+)
+def test_a_number_that_stands_is_right(text, true):
+    assert judged(number, text, {"number": true}) == 1

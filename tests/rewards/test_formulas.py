@@ -144,6 +144,16 @@ def test_hedges_and_monsters_are_worth_nothing_and_cost_few_steps(true, text):
     assert steps < MOST_STEPS
 
 
+@pytest.mark.parametrize(
+    "text",
+    [r"\frac{1}{2}\mathrm{or 3}", r"\text{not} \frac{1}{2}", r"\frac{1}{2} \text{ or } 3", r"\frac{1}{2}\text{=3}"],
+)
+def test_prose_inside_a_formula_is_no_formula(text):
+    pytest.importorskip("math_verify", reason="the extra `math` is not installed")
+    assert judged(text, r"\frac{1}{2}") == 0
+    assert judged(r"5\text{ cm}", "5") == 1
+
+
 def test_math_works_in_a_thread():
     pytest.importorskip("math_verify", reason="the extra `math` is not installed")
     found = []

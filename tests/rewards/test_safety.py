@@ -227,3 +227,57 @@ def test_long_answers_are_read_to_their_end(text):
 def test_any_text_is_worth_0_to_1(text):
     assert 0 <= judged(hallucination, text, PETS).value <= 1
     assert judged(refusal, text, CARD).value + judged(refusal, text, SIGN).value <= 1
+
+
+THREE = {"objects": [{"label": "red circle"}, {"label": "blue star"}, {"label": "green square"}]}
+RIGHT = "A red circle, a blue star, a green square"
+
+
+@pytest.mark.parametrize(
+    ("more", "inventions"),
+    [
+        ("", 0),
+        (", a crimson disc, a purple dragon and two aeroplanes", 3),
+        ("; circles of green; stars that are red", 2),
+        (", a red-star and a green/circle", 2),
+        (", a red big fat striped star", 1),
+        (", a red's star", 1),
+        (", a star in red, a circle coloured green", 2),
+        (", a star: red; a circle: green", 2),
+        (", and a triangle", 1),
+        (", r\u0435d star", 1),
+        (", kitties and people", 2),
+        (". The circle is left of the star", 0),
+        (". The star is large and blue, the square is at the top", 0),
+        (" on a white ground in the middle of the picture", 0),
+        (" in a park on a sunny day", 0),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_inventions_are_found_in_whatever_words(more, inventions):
+    found = judged(hallucination, f"{RIGHT}{more}.", THREE, vocabulary=WORLD)
+    assert found.value == pytest.approx(3 / (3 + inventions))
+    assert sum(amount for _, amount in found.placed) == pytest.approx(found.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("There is no red circle, no blue star and no green square.", 0),
+        ("There is no red circle, blue star or green square.", 0),
+        ("A red circle, a blue star and a green square are not there.", 0),
+        ("A red circle and a blue star, but no green square.", 2 / 4),
+        ("A red circle, a blue star and a green square, but no red star.", 3 / 4),
+    ],
+)
+def test_what_is_denied_is_not_named(text, value):
+    assert judged(hallucination, text, THREE, vocabulary=WORLD).value == pytest.approx(value)
+
+
+def test_things_outside_a_vocabulary_weigh_what_the_recipe_says():
+    text = "Two dogs, a traffic light, a man, a woman and a horse in a park."
+    assert judged(hallucination, text, PETS).value == pytest.approx(2 / 6)
+    assert judged(hallucination, text, PETS, outside_weight=0.5).value == pytest.approx(2 / 4.5)
+    assert judged(hallucination, text, PETS, outside_weight=0).value == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="outside_weight is -1"):
+        judged(hallucination, text, PETS, outside_weight=-1)

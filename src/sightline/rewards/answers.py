@@ -1,8 +1,9 @@
 """Rewards for short answers: counts, yes or no, options, numbers, texts, points.
 
 Each looks only at the answer span, compares it whole with the truth, and gives 0 for an empty span, for one that names
-several answers, and for digits that are none of 0 to 9. Each gives None when the truth lacks what it needs. Knows
-nothing of boxes' labels and of models; formulas are in `formulas`, refusals and descriptions in `safety`.
+several answers in whatever signs or words (`one_answer`), and for digits that are none of 0 to 9. Each gives None when
+the truth lacks what it needs. Knows nothing of boxes' labels and of models; formulas are in `formulas`, refusals and
+descriptions in `safety`.
 """
 
 import json
@@ -19,6 +20,8 @@ from sightline.registry import did_you_mean, register
 from sightline.rewards.boxes import MAX_ANSWER_CHARACTERS, SPACES, Box, Space, as_box, frame_size, true_boxes
 from sightline.rewards.contract import RewardContext
 from sightline.rewards.curriculum import differentiate
+from sightline.rewards.one_answer import one_letter, one_number, one_verdict
+from sightline.rewards.spoken import has_foreign_numbers
 from sightline.rewards.text import whole_number, yes_or_no
 
 SPANS = ("whole", "answer_tag", "boxed")
@@ -59,8 +62,9 @@ def gold(context: RewardContext, *names: str) -> Any:
 
 @register("reward", "count")
 def count(completion: Completion, context: RewardContext, *, span: str = "whole", partial: float = 0.0) -> float | None:
-    """1 when the only whole number of the span is truth["count"] (or "answer").
+    """1 when the only whole number of the span is truth["count"] (or "answer"), in figures, and nothing takes it back.
 
+    Another number in words or Roman numerals, a denial ("not 3"), a range ("at least 3") leave no answer.
     A wrong number n earns `partial` * max(0, 1 - |n - count| / count): at most `partial`, which stays below 1.
     """
     true = gold(context, "count")
@@ -72,7 +76,9 @@ def count(completion: Completion, context: RewardContext, *, span: str = "whole"
     if not 0 <= partial < 1:
         raise ValueError(f"partial is {partial}; a wrong count may earn 0 to below 1")
     answer = answer_span(completion.text, span)
-    given = None if _foreign_digits(answer) else whole_number(answer)
+    given = None if has_foreign_numbers(answer) else whole_number(answer)
+    if given is not None and not one_number(answer, given, single_letters=True):
+        given = None
     if given is None or given == number:
         return float(given == number)
     return partial * max(0.0, 1 - abs(given - number) / number) if number else 0.0
@@ -80,14 +86,17 @@ def count(completion: Completion, context: RewardContext, *, span: str = "whole"
 
 @register("reward", "yes_no")
 def yes_no(completion: Completion, context: RewardContext, *, span: str = "whole") -> float | None:
-    """1 when the span says yes or no, not both, as truth["exists"] (or "answer": true, false, "yes", "no") does."""
+    """1 when the span says yes or no as truth["exists"] (or "answer": true, false, "yes", "no") does, and nothing else.
+
+    Words of the other side ("nope", "not", "nein"), of doubt ("or", "maybe") or of another script leave no answer.
+    """
     true = gold(context, "exists")
     if true is None:
         return None
     verdict = true if isinstance(true, bool) else yes_or_no(str(true))
     if verdict is None:
         raise ValueError(f"the truth's answer is {true!r}; give true, false, yes or no")
-    return float(yes_or_no(answer_span(completion.text, span)) is verdict)
+    return float(one_verdict(answer_span(completion.text, span)) is verdict)
 
 
 @register("reward", "choice")
@@ -97,7 +106,9 @@ def choice(
     """1 when the only option letter in the span is truth["answer"].
 
     Options are the first letters of the alphabet, as many as truth["options"] lists or else `num_options`. A letter
-    counts when it stands alone as a capital, so "A cat, so B" names two; a small one only when it is the whole span.
+    counts when it stands alone as a capital, in whatever type, so "A cat, so B" names two; a small one makes an answer
+    only when it is the whole span, and a second answer always ("a" before a word aside). So does the text of another
+    option than the right one, where the truth lists them; a denied letter ("not B") is no answer.
     """
     true = gold(context)
     if true is None:
@@ -106,7 +117,8 @@ def choice(
     letters = OPTION_LETTERS[: len(options) if isinstance(options, list | dict) else num_options]
     if not isinstance(true, str) or len(true.strip()) != 1 or true.strip().upper() not in letters:
         raise ValueError(f"the truth's answer is {true!r}; give one letter of {letters}, and the options as a list")
-    return float(_letters(answer_span(completion.text, span), letters) == {true.strip().upper()})
+    texts = _option_texts(options, letters)
+    return float(one_letter(answer_span(completion.text, span), letters, texts) == true.strip().upper())
 
 
 @register("reward", "number")
@@ -118,10 +130,11 @@ def number(
     absolute: float = 0.0,
     relative: float = 0.0,
 ) -> float | None:
-    """1 when the only number of the span is truth["number"] (or "answer"), within a tolerance.
+    """1 when the only number of the span is truth["number"] (or "answer"), within a tolerance, and stands.
 
     The tolerance is the larger of `absolute` and `relative` * |true number|, its edge included, computed exactly.
-    Thousands may have commas; a percent sign and units are passed over on both sides.
+    Thousands may have commas; a percent sign and units are passed over on both sides. Another number in words or Roman
+    numerals, a denial, a range or a multiple ("million") that the truth has not leave no answer.
     """
     true = gold(context, "number")
     if true is None:
@@ -132,7 +145,10 @@ def number(
     for name, tolerance in (("absolute", absolute), ("relative", relative)):
         if not 0 <= tolerance < math.inf:
             raise ValueError(f"{name} is {tolerance}; give a tolerance from 0")
-    given = only_number(answer_span(completion.text, span))
+    answer = answer_span(completion.text, span)
+    given = only_number(answer)
+    if given is not None and not one_number(answer, given, wanted=str(true)):
+        return 0.0
     allowed = max(Fraction(str(absolute)), Fraction(str(relative)) * abs(wanted))
     return float(given is not None and abs(given - wanted) <= allowed)
 
@@ -191,7 +207,7 @@ def point_in_box(
 def only_number(text: str) -> Fraction | None:
     """The one number of a text, exactly; several different ones, or one of more than 40 digits, are none."""
     text = UNIT_POWER.sub("", text)
-    if _foreign_digits(text):
+    if has_foreign_numbers(text):
         return None
     numbers = {_fraction(found) for found in NUMBER.findall(text)}
     return numbers.pop() if len(numbers) == 1 else None
@@ -230,18 +246,11 @@ def _boxed(text: str) -> str:
     return ""
 
 
-def _foreign_digits(text: str) -> bool:
-    """Whether digits of other scripts, circled or raised ones, or fractions hide a second number."""
-    return not text.isascii() and any(c > "\x7f" and unicodedata.category(c)[0] == "N" for c in text)
-
-
-def _letters(text: str, letters: str) -> set[str]:
-    """Option letters that stand alone; those in full-width, circled or mathematical type count too."""
-    bare = text.strip(EDGES)
-    if len(bare) == 1 and bare.upper() in letters:
-        return {bare.upper()}
-    plain = "".join(c if c < "\x80" else unicodedata.normalize("NFKC", c) for c in text)
-    return {letter for letter in re.findall(r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9])", plain) if letter in letters}
+def _option_texts(options: Any, letters: str) -> dict[str, str]:
+    """What the options say, by letter."""
+    if isinstance(options, list):
+        return {letter: str(text) for letter, text in zip(letters, options, strict=False)}
+    return {str(letter).upper(): str(text) for letter, text in options.items()} if isinstance(options, dict) else {}
 
 
 def _fraction(number: str) -> Fraction | None:

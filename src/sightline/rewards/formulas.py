@@ -30,6 +30,10 @@ WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), (r"\boxed{
 COMMAND = re.compile(r"\\(?:[A-Za-z]+|.)", re.DOTALL)
 POWER = re.compile(r"\^|\*\*")
 TOKEN = re.compile(r"-?(?:[0-9.]+|\\?[A-Za-z]+|.)", re.DOTALL)
+PROSE = re.compile(
+    r"\\(?:text|mathrm)(?!\s*\{)|\\(?:text|mathrm)\s*\{[^}]*(?:[0-9=]|\b(?:or|and|nor|not|no|else|either)\b)"
+)
+"""Words that say more than a unit: math-verify passes over what stands in \\text and \\mathrm."""
 SIGNS = frozenset("+-*/^_().,[]{}= %")
 
 
@@ -103,6 +107,7 @@ def _is_plain(given: str, wanted: str) -> bool:
         and signs <= SIGNS
         and (_assigns(given) or equation)
         and re.search(r"[0-9]{31}|[^A-Za-z]_", given) is None
+        and (PROSE.search(given) is None or PROSE.search(wanted) is not None)
         and _depth(given) <= MAX_DEPTH
         and _power(given) <= max(MAX_POWER, _power(wanted))
     )

@@ -19,6 +19,7 @@ LABELS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 COLUMNS, ROWS = 4, 3
 IOU = 0.7
 NUM_RANDOM = 100
+_THINGS = ("dragon", "crimson disc", "sailing boat", "house", "purple tree", "horse", "wheel", "lamp")
 FORM = '[{"bbox_2d": [x1, y1, x2, y2], "label": "..."}]'
 
 Corners = tuple[float, float, float, float]
@@ -135,7 +136,12 @@ def describe(draw: random.Random, space: Space = "seen") -> Case:
         "every label swapped": _sentence(absent),
         "everything named": _sentence(list(LABELS)),
         "everything denied": f"There is no {listed(list(LABELS), 'or')}.",
+        "everything there denied": f"There is no {listed(labels, 'or')}.",
+        "everything there said to be missing": f"{_sentence(labels)[len('There is ') : -1]} are not there.",
         "everything there named twice": _sentence(labels * 2),
+        "everything there and others the other way round": _sentence(labels + [_turned(label) for label in absent]),
+        "everything there and others with hyphens": _sentence(labels + [label.replace(" ", "-") for label in absent]),
+        "everything there and things of no kind": _sentence([*labels, *_THINGS]),
         "everything there and as much besides": _sentence(labels + absent),
         "colours and shapes apart": f"There are {listed(list(COLOURS))} things: {listed(list(SHAPES))}.",
         "one object only": _sentence(labels[:1]),
@@ -269,6 +275,11 @@ def _point(scene: Scene, box: Corners, share: float) -> str:
 def _written_point(scene: Scene, corner: tuple[float, float]) -> str:
     x, y = _placed(scene, corner)
     return f"({x}, {y})"
+
+
+def _turned(label: str) -> str:
+    colour, shape = label.split()
+    return f"{shape} in {colour}"
 
 
 def _sentence(labels: list[str]) -> str:
