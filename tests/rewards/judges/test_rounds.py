@@ -55,7 +55,7 @@ def test_every_reply_is_counted_by_what_became_of_it():
     }
 
     def ask(questions: Sequence[Question]) -> list[Reply]:
-        return [said[text_of(question)] for question in questions]
+        return [said[text_of(question).removeprefix("| ")] for question in questions]
 
     _, [counts] = judge_all([RATE.rounds(subject(*said))], ask)
     assert (counts.questions, counts.kept, counts.read) == (6, 1, 2)

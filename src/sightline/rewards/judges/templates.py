@@ -1,9 +1,13 @@
 """Prompt templates of judges: text files with placeholders, shipped ones by name and the user's own by path.
 
-What is put in is put in as it is: braces, marks or "Rating: 5" in an answer are text of the question like any other.
+What others wrote (answers, claims, the question) is put in as material: each line of a text that has a line of its own
+in the template begins with "| ", so that no line of an answer can be one of the template or of a reply; every "<" is
+written "&lt;", so that nothing closes a field or spells a token of a chat template; and characters that are not seen
+are left out. In the middle of a line such a text stands in one line. What the recipe says is put in as it is.
 """
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +15,13 @@ from pathlib import Path
 from sightline.registry import did_you_mean
 
 FOLDER = Path(__file__).parent / "templates"
+MATERIAL = frozenset(("question", "answer", "first", "second", "claim"))
+"""Placeholders of what others wrote."""
+BAR = "| "
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
+_OPENING = str.maketrans(dict.fromkeys("<\uff1c\ufe64\u2039\u276e\u27e8\u3008\u2329", "&lt;"))
+"""Signs that open a mark, and those that look like it."""
+_UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +39,26 @@ class Template:
         return frozenset(_PLACEHOLDER.findall(self.text))
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The text with every placeholder replaced, in one pass: what stands in a value stays as it is."""
-        return _PLACEHOLDER.sub(lambda match: values[match[1]], self.text)
+        """The text with every placeholder replaced, in one pass: braces in a value are no placeholders."""
+
+        def put(match: re.Match[str]) -> str:
+            value = values[match[1]]
+            if match[1] not in MATERIAL:
+                return value
+            start, end = match.span()
+            alone = self.text[start - 1 : start] in ("", "\n") and self.text[end : end + 1] in ("", "\n")
+            return as_material(value, in_lines=alone)
+
+        return _PLACEHOLDER.sub(put, self.text)
+
+
+def as_material(text: str, *, in_lines: bool) -> str:
+    """What somebody wrote, to be read: it neither ends its field nor speaks as the template or the judge."""
+    seen = "\n".join(text.splitlines()).translate(_OPENING)
+    seen = "".join(c for c in seen if c in "\n\t" or unicodedata.category(c) not in _UNSEEN)
+    if in_lines:
+        return "\n".join(BAR + line for line in seen.split("\n"))
+    return " ".join(seen.split())
 
 
 def load_template(name: str, *, needs: Collection[str], takes: Collection[str] = ()) -> Template:
