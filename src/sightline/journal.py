@@ -19,7 +19,7 @@ that appears by rename after all of it is on disk. Timing values live under "tim
 differ between a run and its repetition. Reading takes no lock; the first write takes it.
 Knows nothing of training, plots or torch: what goes into a checkpoint is written by a function handed in.
 
-Errors: RunError (a folder that is not what was asked for) > RunFailed (the run could not go on).
+How files are read and written, as untrusted input, is in run_files.py.
 """
 
 import fcntl
@@ -38,19 +38,38 @@ from typing import Any, Literal
 import yaml
 from safetensors import SafetensorError
 
+from sightline.run_files import (
+    PARTIAL,
+    RunError,
+    RunFailed,
+    append,
+    atomic_write,
+    check_row,
+    damage_of,
+    drop_torn_line,
+    expect_logged,
+    fingerprint,
+    line,
+    open_lock,
+    read_json,
+    read_rows,
+    reason,
+    recipe_of,
+    refuse_links,
+    sync,
+    whole_lines,
+)
+
+__all__ = ["Follower", "Journal", "RunError", "RunFailed", "State", "atomic_write", "recipe_of", "step_of"]
+
 State = Literal["running", "interrupted", "failed", "done"]
 
 _CHECKPOINT = re.compile(r"step-(\d{6,})")
-_PARTIAL = ".partial-"
 _ROWS = ("metrics.jsonl", "samples.jsonl", "rollouts.jsonl", "alarms.jsonl")
-
-
-class RunError(ValueError):
-    """A run folder that is not what was asked for; one sentence with the cure."""
-
-
-class RunFailed(RunError):
-    """A run that could not go on (a full disk, say), with what to do."""
+_STEP = {"step": int}
+_WATCHED = {"signal": str, "metric": str}
+_ALARM = {"step": int, "signal": str, "since": int, "sentence": str}
+_SIDES = ("above", "below", "above_first")
 
 
 class Journal:
@@ -105,23 +124,28 @@ class Journal:
         """Keep other processes from writing here, and clear what a kill left half-written."""
         if self._lock is not None:
             return
-        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_lock(self.folder / ".lock")
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
-            owner = os.read(descriptor, 20).decode() or "unknown"
+            owner = os.read(descriptor, 20).decode("ascii", "replace") or "unknown"
             os.close(descriptor)
             problem = f"{self.folder} is being written by another process (id {owner})"
             raise RunError(f"{problem}; wait until it ends, or stop it first") from error
+        try:
+            refuse_links(self.folder)
+        except RunError:
+            os.close(descriptor)
+            raise
         os.truncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
         self._lock = descriptor
-        for partial in self._checkpoints.glob(f"{_PARTIAL}*"):
+        for partial in self._checkpoints.glob(f"{PARTIAL}*"):
             shutil.rmtree(partial)
-        for partial in self.folder.glob(f"{_PARTIAL}*"):
+        for partial in self.folder.glob(f"{PARTIAL}*"):
             partial.unlink()
         for name in _ROWS:
-            _drop_torn_line(self.folder / name)
+            drop_torn_line(self.folder / name)
 
     def close(self) -> None:
         """Let the lock go."""
@@ -143,7 +167,10 @@ class Journal:
 
     def read_status(self) -> dict[str, Any]:
         """The last status; a run that was killed still says "running"."""
-        return json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
+        path = self.folder / "status.json"
+        status = read_json(path)
+        check_row(status, {"state": str}, str(path), path)
+        return status
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line of numbers (null when not finite); log all of a step before its checkpoint."""
@@ -152,7 +179,10 @@ class Journal:
 
     def read_metrics(self) -> list[dict[str, float]]:
         """All lines in order, null as NaN; a torn last line is left out."""
-        rows = _read_rows(self.folder / "metrics.jsonl")
+        path = self.folder / "metrics.jsonl"
+        rows = read_rows(path, _STEP)
+        for number, row in enumerate(rows, start=1):
+            check_row(row, dict.fromkeys(row, (int, float, type(None))), f"{path}:{number}", path)
         return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
     def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -161,7 +191,7 @@ class Journal:
 
     def read_samples(self) -> list[dict[str, Any]]:
         """All sampled answers in order."""
-        return _read_rows(self.folder / "samples.jsonl")
+        return read_rows(self.folder / "samples.jsonl", _STEP)
 
     def rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append groups that were sampled and judged, one line each; `step` is the first update on them."""
@@ -169,7 +199,7 @@ class Journal:
 
     def read_rollouts(self) -> list[dict[str, Any]]:
         """All such groups in order."""
-        return _read_rows(self.folder / "rollouts.jsonl")
+        return read_rows(self.folder / "rollouts.jsonl", _STEP)
 
     def picture(self, data: bytes, ending: str) -> str:
         """Keep a picture by its content, once; its name inside the run folder."""
@@ -185,7 +215,11 @@ class Journal:
     def read_watched(self) -> list[dict[str, Any]]:
         """What the monitors look at; nothing in a run without monitors."""
         path = self.folder / "watched.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        rows = read_json(path, list) if path.is_file() else []
+        for number, row in enumerate(rows, start=1):
+            check_row(row, _WATCHED, f"{path}: entry {number}", path)
+            check_row(row, {side: (int, float) for side in _SIDES if side in row}, f"{path}: entry {number}", path)
+        return rows
 
     def alarm(self, step: int, row: Mapping[str, Any]) -> None:
         """Append an alarm that was raised."""
@@ -193,16 +227,16 @@ class Journal:
 
     def read_alarms(self) -> list[dict[str, Any]]:
         """All alarms in order."""
-        return _read_rows(self.folder / "alarms.jsonl")
+        return read_rows(self.folder / "alarms.jsonl", _ALARM)
 
     def skipped(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """List the bad rows of the data that this run leaves out; replaces an earlier list."""
         self.lock()
-        self._write_whole("skipped.jsonl", "".join(_line(row) for row in rows))
+        self._write_whole("skipped.jsonl", "".join(line(row) for row in rows))
 
     def read_skipped(self) -> list[dict[str, Any]]:
         """The bad rows that were left out."""
-        return _read_rows(self.folder / "skipped.jsonl")
+        return read_rows(self.folder / "skipped.jsonl", {})
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -218,27 +252,27 @@ class Journal:
         self.lock()
         final = self._checkpoints / f"step-{step:06d}"
         if final.is_dir():
-            if not _damage(final):
+            if not damage_of(final):
                 return final
             self._remove(final)
-        partial = final.with_name(f"{_PARTIAL}{final.name}-{os.getpid()}")
+        partial = final.with_name(f"{PARTIAL}{final.name}-{os.getpid()}")
         try:
             partial.mkdir(parents=True)
             write(partial)
             self._seal(partial, step=step)
             partial.rename(final)
-            _sync(final.parent)
+            sync(final.parent)
         except (OSError, SafetensorError) as error:
             kept = self.latest()
             stands = f"{kept.name} stands untouched" if kept else "there is no earlier checkpoint"
-            raise RunFailed(f"{final} could not be written ({_reason(error)}): {stands}; {self._cure()}") from error
+            raise RunFailed(f"{final} could not be written ({reason(error)}): {stands}; {self._cure()}") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return final
 
     def verify(self, checkpoint: Path) -> None:
         """Refuse a checkpoint whose files are not those of its manifest."""
-        damage = _damage(checkpoint)
+        damage = damage_of(checkpoint)
         if damage:
             cure = f"remove that folder, then `sightline resume {self.folder}` goes on from the one before"
             raise RunError(f"{checkpoint} is damaged: {damage}; {cure}")
@@ -255,22 +289,24 @@ class Journal:
         """Drop rows and checkpoints after `step`, so that going on from there repeats them; -1 drops all."""
         self.lock()
         for checkpoint in self.checkpoints():
+            if step_of(checkpoint) == step:
+                expect_logged(self.folder, checkpoint, _ROWS)
             if step_of(checkpoint) > step:
                 self._remove(checkpoint)
         for name in _ROWS:
             path = self.folder / name
             if path.exists():
-                self._write_whole(name, "".join(_line(row) for row in _read_rows(path) if row["step"] <= step))
+                rows = zip(whole_lines(path), read_rows(path, _STEP), strict=True)
+                self._write_whole(name, b"".join(text for (_, text), row in rows if row["step"] <= step))
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         self.lock()
         try:
-            with (self.folder / name).open("a", encoding="utf-8") as file:
-                file.write("".join(_line(row) for row in rows))
+            append(self.folder / name, "".join(line(row) for row in rows))
         except OSError as error:
             raise self._not_written(name, error) from error
 
-    def _write_whole(self, name: str, content: str) -> None:
+    def _write_whole(self, name: str, content: str | bytes) -> None:
         try:
             atomic_write(self.folder / name, content)
         except OSError as error:
@@ -288,26 +324,28 @@ class Journal:
                 raise self._not_written(name, error) from error
 
     def _not_written(self, name: str, error: OSError) -> RunFailed:
-        return RunFailed(f"{self.folder / name} could not be written ({_reason(error)}); {self._cure()}")
+        return RunFailed(f"{self.folder / name} could not be written ({reason(error)}); {self._cure()}")
 
     def _cure(self) -> str:
         return f"make room and go on with `sightline resume {self.folder}`"
 
     def _seal(self, partial: Path, *, step: int) -> None:
         """Put all that the checkpoint stands on, the rows up to its step included, on disk; manifest last."""
-        for name in _ROWS:
-            if (self.folder / name).exists():
-                _sync(self.folder / name)
+        rows = {name: self.folder / name for name in _ROWS if (self.folder / name).exists()}
+        for path in rows.values():
+            sync(path)
         inside = sorted(partial.rglob("*"))
         for path in inside:
-            _sync(path)
+            sync(path)
         names = {path.relative_to(partial).as_posix(): path for path in inside if path.is_file()}
-        files = {name: _fingerprint(path) for name, path in names.items()}
-        atomic_write(partial / "manifest.json", _json({"schema_version": 1, "step": step, "files": files}))
+        files = {name: fingerprint(path) for name, path in names.items()}
+        logged = {name: fingerprint(path) for name, path in rows.items()}
+        facts = {"schema_version": 1, "step": step, "files": files, "rows": logged}
+        atomic_write(partial / "manifest.json", _json(facts))
 
     def _remove(self, checkpoint: Path) -> None:
         """By rename first: a kill in between must not leave half a checkpoint under a good name."""
-        doomed = checkpoint.with_name(f"{_PARTIAL}removed-{checkpoint.name}-{os.getpid()}")
+        doomed = checkpoint.with_name(f"{PARTIAL}removed-{checkpoint.name}-{os.getpid()}")
         checkpoint.rename(doomed)
         shutil.rmtree(doomed)
 
@@ -334,17 +372,11 @@ class Follower(Journal):
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Written by the first process."""
 
-    def _write_whole(self, name: str, content: str) -> None:
+    def _write_whole(self, name: str, content: str | bytes) -> None:
         """Written by the first process."""
 
     def _write_new(self, name: str, content: bytes) -> None:
         """Written by the first process."""
-
-
-def recipe_of(folder: str | Path) -> dict[str, Any] | None:
-    """The resolved recipe of the run in this folder; None when there is no run."""
-    path = Path(folder) / "recipe.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def step_of(checkpoint: Path) -> int:
@@ -352,74 +384,8 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a whole file that is either the old or the new one at any moment."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    partial = path.with_name(f"{_PARTIAL}{path.name}-{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, in words."""
-    try:
-        expected = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))["files"]
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError):
-        return "manifest.json is missing or cannot be read"
-    for name, fingerprint in expected.items():
-        path = checkpoint / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != fingerprint["size"] or _fingerprint(path) != fingerprint:
-            return f"{name} is not the file that was written"
-    return None
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def _drop_torn_line(path: Path) -> None:
-    if path.exists():
-        with path.open("rb+") as file:
-            text = file.read()
-            file.truncate(text.rfind(b"\n") + 1)
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
 def _json(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, indent=1) + "\n"
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _now() -> str:

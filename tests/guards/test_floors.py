@@ -15,6 +15,7 @@ TORCH_FREE = (
     "sightline.data",
     "sightline.bounded",
     "sightline.fields",
+    "sightline.run_files",
     "sightline.journal",
     "sightline.pictures",
     "sightline.records",
