@@ -1,3 +1,5 @@
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,38 @@ def test_weights_alone_are_those_of_the_checkpoint(train: str, tmp_path: Path):
     again = tiny_trained(train)
     read_weights(tmp_path, again.trained())
     assert all(torch.equal(p, again.trained()[name]) for name, p in loaded.trained().items())
+
+
+def without(name: str, folder: Path) -> None:
+    tensors = load_file(folder / name)
+    tensors.pop(next(iter(tensors)))
+    save_file(tensors, folder / name)
+
+
+def reshaped(name: str, folder: Path) -> None:
+    save_file({key: value.flatten()[:1] for key, value in load_file(folder / name).items()}, folder / name)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda folder: (folder / WEIGHTS).write_bytes(b"{"), "weights.safetensors: holds no tensors that can be read"),
+        (lambda folder: without(WEIGHTS, folder), "does not fit the run's model"),
+        (lambda folder: (folder / "optimiser.safetensors").unlink(), "optimiser.safetensors: holds no tensors"),
+        (lambda folder: reshaped("optimiser.safetensors", folder), "has another shape than the parameter"),
+        (lambda folder: without("random.safetensors", folder), "random.safetensors: holds no random state"),
+        (lambda folder: reshaped("random.safetensors", folder), "random.safetensors: holds no random state"),
+        (lambda folder: (folder / "state.json").write_bytes(b"[]"), "state.json: is no object"),
+        (lambda folder: (folder / "state.json").write_bytes(b'{"step": "x"}'), "state.json: step is 'x'"),
+        (lambda folder: (folder / "state.json").write_bytes(b'{"step": 1, "bad_steps": 0}'), "facts is missing"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_one_sentence(
+    tmp_path: Path, damage: Callable[[Path], None], sentence: str
+):
+    loaded = tiny_trained("lora")
+    engine = updated(tiny_engine(loaded), 0)
+    save(tmp_path, engine, loaded, {}, {"columns.x": torch.ones(2)})
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        read_state(tmp_path, engine, loaded.trained())

@@ -14,6 +14,7 @@ from sightline.models.load import Loaded
 from sightline.models.own_answers import OwnAnswers
 from sightline.models.reading import reading_policy
 from sightline.progress import Say, phase
+from sightline.run_files import read_json
 from sightline.train.distributed import gathered, own_share, rank_and_size
 
 FILE = "own_answers.json"
@@ -28,7 +29,7 @@ def make_own_answers(
         return None
     file = journal.folder / FILE
     own = _own(recipe, rows[0][1], policy)
-    own.said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    own.said = read_json(file) if file.is_file() else {}
     mine = own_share([inputs.prompt(group.prompt) for group, inputs in rows])
 
     with phase("own answers", len(mine)) as answered:

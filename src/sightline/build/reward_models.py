@@ -4,22 +4,25 @@ It holds the members of the ensemble (safetensors) and what is known of them (JS
 on held-out comparisons, by aspect and by which side is longer. Written by `rating`.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+from torch import Tensor
 
 from sightline.build.loading import load_trained
 from sightline.build.own_answers import own_answers_at_work
+from sightline.config import Recipe
 from sightline.config.schema import Ranking
 from sightline.models.heads import RatingHead
 from sightline.models.load import Loaded
 from sightline.models.reading import reading_policy
 from sightline.models.scorers import Rater
+from sightline.run_files import check_row, read_json
+from sightline.train.checkpoint import read_tensors
 
 FOLDER, MEMBERS, FACTS = "scorer", "members.safetensors", "scorer.json"
+NEEDS = {"members": int, "width": int, "hidden": int, "attributes": list}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +50,23 @@ def load_reward_model(target: str) -> RewardModel:
         )
     if not (folder / FACTS).is_file():
         raise ValueError(f"{target} has no {FOLDER}/{FACTS}: its training is not finished; sightline resume {target}")
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    if "with_agreement" not in facts:
+    facts = read_json(folder / FACTS)
+    if "members" in facts and "with_agreement" not in facts:
         raise ValueError(f"{target} was made by an older Sightline, whose heads read other things; train it anew")
-    tensors = load_file(folder / MEMBERS)
+    check_row(facts, NEEDS, str(folder / FACTS), folder / FACTS)
+    flags = [facts.get(name) for name in ("with_length", "with_likelihood", "with_agreement")]
+    sizes = (facts["members"], facts["width"], facts["hidden"])
+    if not all(isinstance(flag, bool) for flag in flags) or not all(0 < size <= 100_000 for size in sizes):
+        raise ValueError(f"{folder / FACTS}: the members' form cannot be read; train the reward model anew")
+    try:
+        return _reward_model(loaded, recipe, facts, read_tensors(folder / MEMBERS))
+    except (KeyError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder / MEMBERS} does not fit {FACTS} ({why}); train the reward model anew") from error
+
+
+def _reward_model(loaded: Loaded, recipe: Recipe, facts: dict[str, Any], tensors: dict[str, Tensor]) -> RewardModel:
+    """Members made from what is known of them, at work on the backbone."""
     members = []
     for number in range(facts["members"]):
         head = RatingHead(

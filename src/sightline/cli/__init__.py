@@ -24,6 +24,10 @@ TOLD = ("train", "resume", "demo", "study", "judge", "serve", "world")
 __all__ = ["app", "doctor", "judges", "main", "rewards", "rooms", "runs", "studies"]
 
 
+LONGEST = 1200
+"""Characters of an error that are shown: what somebody wrote into a file may be long."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; every mistake of the user is one line on stderr."""
     try:
@@ -55,4 +59,7 @@ def _is_told(tokens: Sequence[str]) -> bool:
 def _sentence(error: Exception) -> str:
     if isinstance(error, UnusedCliTokensError):
         return f"{' '.join(error.unused_tokens or ())!r} is one word too many; see --help"
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

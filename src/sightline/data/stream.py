@@ -107,7 +107,11 @@ class Stream:
                     f"the saved stream has {name} {state[name]} and this run has {here[name]}; "
                     "resume with the data and settings that the run began with"
                 )
-        self._epoch, self._position = state["epoch"], state["position"]
+        epoch, position = state["epoch"], state["position"]
+        whole = isinstance(epoch, int) and isinstance(position, int)
+        if not whole or epoch < 0 or not 0 <= position <= self._num_items:
+            raise ValueError(f"the saved stream stands at {position!r} of epoch {epoch!r}, which this run never does")
+        self._epoch, self._position = epoch, position
 
     def _num_reads_of(self, epoch: int) -> int:
         """Rows that this epoch yields, over all ranks."""

@@ -3,7 +3,6 @@
 Reads what the run left in its folder `scorer/`. Knows no models.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from sightline.evaluation.statistics import Interval
 from sightline.reports.charts import interval_chart
 from sightline.reports.page import compact, definitions, percent, section
+from sightline.run_files import RunError, read_json
 
 FILE = Path("scorer") / "scorer.json"
 LENGTHS = {
@@ -25,7 +25,15 @@ def reward_model(folder: Path) -> str:
     path = folder / FILE
     if not path.is_file():
         return ""
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = read_json(path)
+    try:
+        return _section(facts)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = f"{path}: does not say what is known of a reward model ({error!r})"
+        raise RunError(f"{problem}; put it back from a copy, or train anew") from error
+
+
+def _section(facts: Mapping[str, Any]) -> str:
     error = facts["calibration_error"]
     shown = {
         "comparisons held out": f"{facts['num_comparisons']:,}",

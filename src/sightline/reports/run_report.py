@@ -20,6 +20,7 @@ from sightline.reports.metric_words import shown
 from sightline.reports.monitors import alarms, monitors
 from sightline.reports.page import compact, definitions, navigation, page, section, text
 from sightline.reports.rating import reward_model
+from sightline.run_files import read_json
 
 _MOST_SKIPPED = 20
 
@@ -127,7 +128,7 @@ def _recipe(recipe: Mapping[str, Any], folder: Path) -> str:
     body = _folded("recipe.yaml", resolved)
     environment = folder / "environment.json"
     if environment.is_file():
-        body += _folded(environment.name, environment.read_text(encoding="utf-8"))
+        body += _folded(environment.name, json.dumps(read_json(environment), ensure_ascii=False, indent=1))
     return section("Recipe and environment", body, anchor="recipe", lead="With these two, the run can be repeated.")
 
 

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sightline.models.sharding import cut_like, whole
+from sightline.run_files import RunError, check_row, read_json
 from sightline.train.engine import Engine
+
+REMOVE = "remove this checkpoint's folder, then the run goes on from the one before"
 
 WEIGHTS, OPTIMISER, RANDOM, FEED, STATE = (
     "weights.safetensors",
@@ -71,23 +75,39 @@ def read_state(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Put engine, weights and random state where the checkpoint left them; returns its facts and the feed's tensors."""
     read_weights(folder, trained)
-    tensors = load_file(folder / OPTIMISER)
+    tensors = read_tensors(folder / OPTIMISER)
     for name, parameter in trained.items():
         kept = {
             key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in tensors
         }
+        for key, value in kept.items():
+            if key != "step" and value.shape != parameter.shape:
+                raise RunError(f"{folder / OPTIMISER}: {name}/{key} has another shape than the parameter; {REMOVE}")
         if kept:
             moved = {key: cut_like(value, parameter) if key != "step" else value for key, value in kept.items()}
             engine.optimiser.state[parameter] = moved
-    torch.set_rng_state(load_file(folder / RANDOM)["torch"])
-    state = json.loads((folder / STATE).read_text())
+    state = read_json(folder / STATE)
+    check_row(state, {"step": int, "bad_steps": int, "facts": dict}, str(folder / STATE), folder / STATE)
+    try:
+        torch.set_rng_state(read_tensors(folder / RANDOM)["torch"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise RunError(f"{folder / RANDOM}: holds no random state; {REMOVE}") from error
     engine.step, engine.bad_steps = state["step"], state["bad_steps"]
-    return state["facts"], load_file(folder / FEED) if (folder / FEED).exists() else {}
+    return state["facts"], read_tensors(folder / FEED) if (folder / FEED).exists() else {}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file; RunError for one that holds none that can be read."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise RunError(f"{path}: holds no tensors that can be read ({why}); {REMOVE}") from error
 
 
 def read_weights(folder: Path, trained: Mapping[str, nn.Parameter], *, without: tuple[str, ...] = ()) -> None:
     """Trained weights alone, for sampling and export; those whose names begin with one of `without` are left there."""
-    weights = load_file(folder / WEIGHTS)
+    weights = read_tensors(folder / WEIGHTS)
     weights = {name: value for name, value in weights.items() if not name.startswith(without)}
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     wanted = {name: tuple(parameter.shape) for name, parameter in trained.items()}

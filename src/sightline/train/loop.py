@@ -12,8 +12,9 @@ from sightline.batch import Batch
 from sightline.journal import Journal, step_of
 from sightline.objectives.values import explained_variance_of
 from sightline.progress import Phase, phase
+from sightline.run_files import RunError
 from sightline.stopping import asked_to_stop
-from sightline.train.checkpoint import learned, read_state, write_state
+from sightline.train.checkpoint import REMOVE, learned, read_state, write_state
 from sightline.train.distributed import any_process, rank_and_size
 from sightline.train.engine import Engine
 from sightline.train.monitors import Alarm, Watch
@@ -115,15 +116,23 @@ def resume_from_latest(run: Run) -> int:
         return 0
     run.journal.verify(latest)
     facts, tensors = read_state(latest, run.engine, run.trained)
-    run.feed.restore(facts["feed"], tensors)
-    run.best_step, run.best_loss = (
-        facts["best_step"],
-        math.inf if facts["best_loss"] is None else facts["best_loss"],
-    )
-    if run.watch is not None:
-        run.watch.restore(facts["watch"])
+    try:
+        if run.engine.step != step_of(latest):
+            raise IndexError(f"step {run.engine.step}")
+        _restore(run, facts, tensors)
+    except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
+        raise RunError(f"{latest}: what its files hold does not fit this run ({error!r}); {REMOVE}") from error
     run.journal.rewind(step_of(latest))
     return run.engine.step
+
+
+def _restore(run: Run, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    run.feed.restore(facts["feed"], tensors)
+    best_loss = math.inf if facts["best_loss"] is None else float(facts["best_loss"])
+    best_step = None if facts["best_step"] is None else int(facts["best_step"])
+    run.best_step, run.best_loss = best_step, best_loss
+    if run.watch is not None:
+        run.watch.restore(facts["watch"])
 
 
 def run_loop(run: Run) -> None:

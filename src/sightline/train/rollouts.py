@@ -242,7 +242,9 @@ class RolloutFeed:
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Go on from a state."""
         self._stream.restore(state["stream"])
-        self._drawn, self._step, self._number = list(state["drawn"]), state["step"], state["number"]
+        self._drawn, self._step, self._number = list(state["drawn"]), int(state["step"]), int(state["number"])
+        if not all(0 <= row < len(self._rows) for row in (*self._drawn, *state["rows"])):
+            raise IndexError("a row that the data does not have")
         self._judge.restore(state["judge"])
         self._credit.restore(state["credit"])
         self._rollout = None
