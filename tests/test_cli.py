@@ -382,8 +382,11 @@ def test_export_refuses_a_folder_that_holds_something(build, folder, capsys):
     build.export = recording(calls, Path("models/new"))
     Journal.create("runs/tiny", {"name": "tiny"}, {}).close()
     assert error_line(capsys, ["export", "runs/tiny", "runs"]).startswith("runs is there already; give a new name")
+    assert error_line(capsys, ["export", "runs/tiny", "models/b", "--public"]).startswith("--public says who may see")
+    assert error_line(capsys, ["export", "runs/tiny", "models/b", "--figures", "no"]) == "no does not exist"
     assert main(["export", "runs/tiny", "models/new", "--keep-adapter"]) == 0
-    assert calls == [{"run": Path("runs/tiny"), "out": Path("models/new"), "keep_adapter": True}]
+    given = {"run": Path("runs/tiny"), "out": Path("models/new"), "figures": None, "push": None, "public": False}
+    assert calls == [given | {"keep_adapter": True}]
 
 
 def test_report_is_written_from_the_run_folder(folder, capsys):

@@ -4,7 +4,6 @@ from sightline.build.best_of import BestOf, scorer_of
 from sightline.build.commands import (
     check_data,
     evaluate,
-    export,
     sample_groups,
     world_draw,
     world_groups,
@@ -13,7 +12,9 @@ from sightline.build.commands import (
 from sightline.build.commands import sample_answers as sample
 from sightline.build.demo import demo
 from sightline.build.doctor import doctor
+from sightline.build.export import export
 from sightline.build.loading import load_trained
+from sightline.build.model_card import read_figures
 from sightline.build.plan import plan
 from sightline.build.runs import resume, train
 from sightline.build.upbringing import world_build
@@ -27,6 +28,7 @@ __all__ = [
     "export",
     "load_trained",
     "plan",
+    "read_figures",
     "resume",
     "sample",
     "sample_groups",

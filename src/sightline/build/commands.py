@@ -1,4 +1,4 @@
-"""What the command line asks for besides training: sampling, evaluation, export, data checks, the world's files."""
+"""What the command line asks for besides training: sampling, evaluation, data checks, the world's files."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from sightline.data.images import ImageStore
 from sightline.evaluation.run import Judged, judge_answers, judge_task
 from sightline.evaluation.statistics import Interval, ratio
 from sightline.models.inputs import Inputs
-from sightline.models.load import Loaded, load_model, save_merged
+from sightline.models.load import Loaded, load_model
 from sightline.models.reading import reading_policy
 from sightline.models.sampler import SamplingParams, sample
 from sightline.progress import Say, announced, phase, say
@@ -108,18 +108,6 @@ def _intervals(judged: Judged) -> dict[str, Interval]:
     counted = {name: r for name, r in judged.ratios().items() if r.denominator.sum() > 0}
     found = {name: ratio(value, seed=0) for name, value in counted.items()}
     return found | ({"map": judged.mean_average_precision()} if judged.task == "detect" else {})
-
-
-def export(*, run: Path, out: Path, keep_adapter: bool = False) -> Path:
-    """An ordinary Hugging Face checkpoint of a run, with its processor."""
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty; name a new folder for the export")
-    loaded, recipe = load_trained(str(run))
-    if recipe is None:
-        raise ValueError(f"{run} is a model, not a run; name the folder that sightline train printed")
-    with announced(f"writing {out}"):
-        save_merged(loaded, out, keep_adapter=keep_adapter)
-    return out
 
 
 def check_data(

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from sightline.build.commands import export
+from sightline.build.export import export
 from sightline.build.loading import load_trained, make_inputs
 from sightline.build.runs import train
 from sightline.config import make_recipe

@@ -198,21 +198,43 @@ def evaluate(
 
 
 @app.command
-def export(run: Path, out: Path, /, *, keep_adapter: Annotated[bool, FLAG] = False) -> None:
-    """Write the tuned model of a run as an ordinary Hugging Face checkpoint, processor included.
+def export(
+    run: Path,
+    out: Path,
+    /,
+    *,
+    keep_adapter: Annotated[bool, FLAG] = False,
+    figures: Path | None = None,
+    push: str | None = None,
+    public: Annotated[bool, FLAG] = False,
+) -> None:
+    """Write the tuned model of a run as an ordinary Hugging Face checkpoint, with processor and model card.
 
     Example: `sightline export runs/dpo_world models/aligned`
+
+    With its figures, to a private repository on the Hugging Face hub: `sightline export runs/dpo_world models/aligned
+    --figures numbers.json --push me/aligned`
 
     Args:
         run: The run folder.
         out: A folder that is not there yet.
-        keep_adapter: Keep adapters apart instead of merging them into the weights.
+        keep_adapter: Keep adapters apart instead of merging them into the weights; they name the base they belong on.
+        figures: What `sightline evaluate RUN --json FILE` wrote, for the card.
+        push: Upload the folder too, to this OWNER/NAME; needs a key (`hf auth login`, or HF_TOKEN).
+        public: Whether a repository that is made for it is public.
     """
+    if public and push is None:
+        raise ConfigError("--public says who may see what --push uploads; add --push OWNER/NAME")
     Journal.open(run)
     expect_nothing(out)
+    if figures is not None:
+        expect_file(figures)
     from sightline import build
 
-    say(build.export(run=run, out=out, keep_adapter=keep_adapter))
+    numbers = None if figures is None else build.read_figures(figures)
+    say(build.export(run=run, out=out, keep_adapter=keep_adapter, figures=numbers, push=push, public=public))
+    if push is not None:
+        say(f"https://huggingface.co/{push}")
 
 
 @app.command

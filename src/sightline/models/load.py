@@ -5,6 +5,8 @@ not supported is refused in a second.
 """
 
 import hashlib
+import os
+import stat
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -174,6 +176,18 @@ def save_merged(loaded: Loaded, folder: Path, *, keep_adapter: bool = False) -> 
     else:
         loaded.adapter.merge_and_unload().save_pretrained(where)
     loaded.processor.save_pretrained(where)
+    _give_ordinary_permissions(folder)
+
+
+def _give_ordinary_permissions(folder: Path) -> None:
+    """What the user's umask gives new files: safetensors are written for their owner alone."""
+    probe = folder / f".mode-{os.getpid()}"
+    probe.touch(exist_ok=False)
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in folder.iterdir():
+        if file.is_file():
+            file.chmod(mode)
 
 
 def _in_four_bits(config: Any, family: Family) -> dict[str, Any]:
