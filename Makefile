@@ -16,10 +16,10 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench parity clean
+.PHONY: help setup demo test test-slow test-avx2 check bench parity clean
 
 help: ## list these verbs
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(READY) ## create .venv with the pinned packages (PYTHON=python3.11, TORCH_INDEX=cpu)
 
@@ -39,6 +39,15 @@ test: $(READY) ## fast tests, two workers
 
 test-slow: $(READY) ## slow tests, one after another (SLOW="slow and resume" chooses by marker)
 	$(BIN)/python -m pytest -m "$(SLOW)"
+
+# A processor with AVX2 alone, like most laptops, is to be had on any x86-64 by these two settings: bfloat16 becomes slow.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+ON_AVX2 := $(addprefix tests/,models/test_arithmetic.py models/test_sampler.py models/test_reference.py models/test_load.py \
+	train/test_verify.py train/test_trained_vision.py train/test_loop.py train/test_traces.py \
+	build/test_arithmetic.py build/test_avx2.py build/test_runs.py build/test_best_of.py)
+
+test-avx2: $(READY) ## a part of the fast tests, and a run, as on a processor where bfloat16 is slow
+	$(AVX2) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ON_AVX2)
 
 check: $(READY) ## lint, format, types, floors, docs
 	$(BIN)/ruff check .

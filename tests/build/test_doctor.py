@@ -29,7 +29,7 @@ from tests.train.runs import tiny_recipe
 MANUAL = Path(__file__).parents[2] / "docs" / "doctor.md"
 WORLD = {
     "name": "boxes",
-    "model": {"path": "world:base", "train": "lora", "dtype": "bfloat16"},
+    "model": {"path": "world:base", "train": "lora"},
     "objective": {"kind": "grpo"},
     "rewards": [{"name": "vision_r1", "options": {"phase": "off"}}],
     "rollout": {"group_size": 4, "max_tokens": 96, "reward_workers": 0},
