@@ -85,17 +85,13 @@ def main() -> None:
 
 
 def rollout(policy: Policy, inputs: Inputs, prompts: Sequence[Prompt], *, seed: int) -> tuple[Batch, Tensor]:
-    """Sampled answers with the log-probs they were drawn with, and the reward of each [N]."""
+    """Sampled answers, and the reward of each [N]."""
     tokens: list[PromptTokens] = [inputs.prompt(prompt) for prompt in prompts]
     params = SamplingParams(temperature=1.0, max_tokens=TASK.max_tokens, seed=seed)
     groups = sample(policy, tokens, num=ANSWERS, params=params, ends=inputs.ends)
     batch = make_batch(tokens, [[answer.token_ids for answer in group] for group in groups])
-    behaviour = torch.zeros(batch.tokens.shape)
-    rewards = []
-    for n, (p, answer) in enumerate((p, answer) for p, group in enumerate(groups) for answer in group):
-        behaviour[n, : len(answer.logprobs)] = torch.tensor(answer.logprobs)
-        rewards.append(reward(prompts[p], inputs.text(answer.token_ids)))
-    return batch.with_columns(behaviour_logprobs=behaviour), torch.tensor(rewards)
+    rewards = [reward(prompts[p], inputs.text(a.token_ids)) for p, group in enumerate(groups) for a in group]
+    return batch, torch.tensor(rewards)
 
 
 def reward(prompt: Prompt, text: str) -> float:
@@ -108,9 +104,9 @@ def reward(prompt: Prompt, text: str) -> float:
 
 
 def policy_loss(policy: Policy, batch: Batch) -> Tensor:
-    """Clipped policy gradient, a mean over all tokens; the first update of a rollout has ratio 1."""
+    """Clipped policy gradient, a mean over all tokens; every rollout has one update, so its ratio is 1."""
     logprobs = policy.score(batch).logprobs  # [answers, tokens]; each prompt and picture ran once
-    ratio = token_ratio(logprobs, batch.columns["behaviour_logprobs"], batch.mask)
+    ratio = token_ratio(logprobs, logprobs.detach(), batch.mask)
     losses = clipped_surrogate(ratio, batch.columns["advantages"][:, None])
     return (losses * batch.mask).sum() / batch.mask.sum()
 

@@ -53,8 +53,18 @@ def test_every_objective_runs_and_moves_the_model(kind: str, world: Path, tmp_pa
     assert any("the shared-prompt forward equals the plain one" in line for line in said)
     assert all(math.isfinite(row["loss/total"]) for row in rows)
     assert max(row["optim/grad_norm"] for row in rows) > 0
-    assert rows[0]["policy/ratio"] == pytest.approx(1, abs=1e-5)
-    assert rows[0]["policy/kl_behaviour"] == pytest.approx(0, abs=1e-6)
+    assert rows[0]["policy/ratio"] == 1
+    assert rows[0]["policy/kl_behaviour"] == 0
+    assert 0 < rows[0]["sampler/difference"] < 1e-5
+
+
+@pytest.mark.parametrize("level", ["token", "sequence", "masked"])
+def test_a_recipe_makes_up_for_the_sampler(level: str, world: Path, tmp_path: Path):
+    objective = {"kind": "gspo", "truncation": level, "truncation_cap": 1.000001}
+    folder, _ = rewarded(world, tmp_path / "run", objective=objective)
+    rows = Journal.open(folder).read_metrics()
+    assert all(0 <= row["sampler/truncated"] <= 1 for row in rows)
+    assert max(row["sampler/truncated"] for row in rows) > 0
 
 
 def test_the_critic_learns_and_its_weights_are_in_the_checkpoint(world: Path, tmp_path: Path):

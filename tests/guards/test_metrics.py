@@ -16,14 +16,20 @@ from tests.tiny import tiny_groups, tiny_model, tiny_processor
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)
-LOGGED_PREFIXES = ("loss", "reward", "rating", "policy", "kl", "value", "rollout", "optim", "batch", "time")
+LOGGED_PREFIXES = ("loss", "reward", "rating", "policy", "sampler", "kl", "value", "rollout", "optim", "batch", "time")
 IN_CODE = re.compile(rf'"((?:{"|".join(LOGGED_PREFIXES)})/[a-z_]+)"')
 OBJECTIVES = {
     "sft": {"objective": {"kind": "sft"}},
     "dpo": {"objective": {"kind": "dpo", "nll_weight": 0.1}},
     "ranking": {"objective": {"kind": "ranking", "length_weight": 0.1, "members": 1, "member_epochs": 1}},
     "grpo": {
-        "objective": {"kind": "grpo", "kl_weight": 0.1, "kl_target": 0.1, "entropy_weight": 0.01},
+        "objective": {
+            "kind": "grpo",
+            "kl_weight": 0.1,
+            "kl_target": 0.1,
+            "entropy_weight": 0.01,
+            "truncation": "token",
+        },
         "rewards": [{"name": "length", "options": {"high": 4}}],
         "rollout": {"max_tokens": 4, "group_size": 2, "reward_workers": 0},
         "monitors": {"held_out": [{"name": "repetition"}]},

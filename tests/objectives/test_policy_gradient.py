@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sightline.batch import Batch, Outcome, Scores, make_batch
 from sightline.objectives.objective import Objective
-from sightline.objectives.policy_gradient import policy_gradient_objective
-from sightline.objectives.surrogates import aggregation_weights
+from sightline.objectives.policy_gradient import on_policy, policy_gradient_objective
+from sightline.objectives.surrogates import Truncation, aggregation_weights
 from sightline.objectives.values import explained_variance, explained_variance_of
 from tests.tiny import prompt_tokens, ragged_batch
 
@@ -41,7 +41,7 @@ EXTRAS: dict[str, Callable[[], Objective]] = {
         entropy_weight=-0.1,
         value_weight=0.5,
         top_entropy=0.4,
-        truncation=1.2,
+        truncation=Truncation(level="sequence", cap=1.2),
     ),
 }
 
@@ -222,12 +222,45 @@ def test_the_value_term_by_hand():
     assert explained_variance_of(metrics) == pytest.approx(explained_variance(values, returns, mask))
 
 
-def test_truncated_importance_weights_by_hand():
-    # behaviour / rollout: 3 capped at 2, 0.5, 1.
-    rollout_logprobs = -torch.tensor([[3.0, 0.5], [1.0, 9.0]], dtype=torch.float64).log()
+@pytest.mark.parametrize(
+    ("level", "weights", "truncated"),
+    [("token", (2, 0.5, 0.2), 1), ("sequence", (1.5, 1.5, 0.2), 0), ("masked", (1.5, 1.5, 0), 1)],
+)
+def test_truncated_importance_weights_by_hand(level: str, weights: tuple[float, ...], truncated: int):
+    # behaviour / rollout is 3 and 0.5 in the first answer, 0.2 in the second; the cap is 2.
+    rollout_logprobs = -torch.tensor([[3.0, 0.5], [0.2, 9.0]], dtype=torch.float64).log()
     batch = hand_batch(rollout_logprobs=rollout_logprobs)
-    terms, _, _ = by_hand(policy_gradient_objective(truncation=2.0), batch)
-    assert terms["policy"] == pytest.approx((2 * -2.4 + 0.5 * -2.2 + 0.8) / 3)
+    terms, metrics, _ = by_hand(policy_gradient_objective(truncation=Truncation(level=level)), batch)
+    losses = (-2.4, -2.2, 0.8)
+    assert terms["policy"] == pytest.approx(sum(w * loss for w, loss in zip(weights, losses, strict=True)) / 3)
+    assert metrics["sampler/truncated"] == pytest.approx(truncated / 3)
+    assert metrics["sampler/difference"] == pytest.approx((math.log(3) + math.log(2) + math.log(5)) / 3)
+    ratios = (3, 0.5, 0.2)
+    assert metrics["sampler/kl"] == pytest.approx(sum(r - 1 - math.log(r) for r in ratios) / 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"level": "tokens"}, "'tokens' is unknown; did you mean token"),
+        ({"cap": 1.0}, "cap is 1.0; give a finite number above 1"),
+        ({"cap": math.inf}, "cap is inf"),
+    ],
+)
+def test_a_truncation_that_makes_no_sense_is_refused_with_a_cure(options: dict, says: str):
+    with pytest.raises(ValueError, match=says):
+        Truncation(**options)
+
+
+@pytest.mark.parametrize("ratio", ["token", "sequence", "sequence_token"])
+def test_on_policy_every_ratio_is_one_and_the_gradient_that_of_log_pi(ratio: str):
+    objective = on_policy(policy_gradient_objective(clip_low=0.0, clip_high=0.0, ratio=ratio))
+    off_policy = rollout()
+    gradient, metrics = whole(objective, off_policy)
+    wanted, _ = whole(policy_gradient_objective(clip="none"), off_policy)
+    torch.testing.assert_close(gradient, wanted)
+    assert metrics["policy/ratio"] == 1
+    assert metrics["policy/kl_behaviour"] == metrics["policy/clip_share_low"] == metrics["policy/clip_share_high"] == 0
 
 
 def test_only_the_most_uncertain_tokens_are_learned_from():
@@ -420,7 +453,6 @@ def test_a_missing_critic_or_entropy_is_named_with_its_cure():
         ({"clip_low": -0.1}, "clip_low is -0.1; give a finite number of 0 or more"),
         ({"kl_weight": math.nan}, "kl_weight is nan"),
         ({"top_entropy": 0.0}, "top_entropy is 0.0; give a finite number above 0"),
-        ({"truncation": -1.0}, "truncation is -1.0"),
         ({"clip": "dual", "dual_clip": 1.1}, "dual_clip is 1.1, within the ordinary clip; set it above"),
         ({"clip": "two_sided", "delta": 1.0}, "delta is 1.0, within the ordinary clip"),
     ],

@@ -15,12 +15,12 @@ from sightline.train.credit import Credit
 VALUES = (1.0, 3.0, 2.0, 6.0)
 
 
-def rollout() -> Batch:
-    """Two prompts with two answers each, of 1 to 3 tokens."""
+def rollout(*, value: float = 1.0) -> Batch:
+    """Two prompts with two answers each, of 1 to 3 tokens; the critic says `value` times a tenth of a token's id."""
     prompts = [PromptTokens(id=str(p), ids=(1, 2, 3)) for p in range(2)]
     batch = make_batch(prompts, [[[5, 6], [5]], [[7, 8, 9], [7, 8]]])
     behaviour = torch.where(batch.mask, -0.5, 0.0)
-    return batch.with_columns(behaviour_logprobs=behaviour, weight=torch.ones(4))
+    return batch.with_columns(behaviour_logprobs=behaviour, old_values=value * place(batch), weight=torch.ones(4))
 
 
 def judged(values: Sequence[float | None] = VALUES) -> list[Judged]:
@@ -47,15 +47,13 @@ def test_an_answer_that_takes_no_part_gets_nothing_and_moves_nobody():
 
 
 @pytest.mark.parametrize("token_budget", [1, 6, 1000])
-def test_reference_and_critic_read_in_portions_what_they_read_at_once(token_budget: int):
-    credit = Credit(rule="gae", token_budget=token_budget, reference=place, values=lambda b: 2 * place(b))
-    batch = credit(rollout(), judged(), ALL)
+def test_the_reference_reads_in_portions_what_it_reads_at_once(token_budget: int):
+    batch = Credit(rule="grpo", token_budget=token_budget, reference=place)(rollout(), judged(), ALL)
     assert torch.equal(batch.columns["ref_logprobs"], place(rollout()))
-    assert torch.equal(batch.columns["old_values"], 2 * place(rollout()))
 
 
 def test_the_critic_gives_whitened_advantages_and_returns_in_units_of_the_first_rollout():
-    credit = Credit(rule="gae", token_budget=100, values=place, discount=0.9, gae_lambda=0.8)
+    credit = Credit(rule="gae", token_budget=100, discount=0.9, gae_lambda=0.8)
     mean, spread = float(torch.tensor(VALUES).mean()), float(torch.tensor(VALUES).std())
     for values in (VALUES, (0.0, 9.0, 2.0, 1.0)):
         batch = credit(rollout(), judged(values), ALL)
@@ -72,8 +70,8 @@ def test_the_critic_gives_whitened_advantages_and_returns_in_units_of_the_first_
 
 def test_a_critic_that_says_nothing_expects_the_mean_whatever_the_scale():
     for scale in (1.0, 100.0):
-        credit = Credit(rule="gae", token_budget=100, values=lambda b: torch.zeros(b.tokens.shape))
-        batch = credit(rollout(), judged(tuple(scale * v for v in VALUES)), ALL)
+        credit = Credit(rule="gae", token_budget=100)
+        batch = credit(rollout(value=0.0), judged(tuple(scale * v for v in VALUES)), ALL)
         returns = [float(row[0]) for row in batch.columns["returns"]]
         torch.testing.assert_close(torch.tensor(returns), (torch.tensor(VALUES) - 3) / torch.tensor(VALUES).std())
 
@@ -116,7 +114,7 @@ def test_the_weight_of_the_kl_follows_its_target():
 
 
 def test_the_critic_alone_learns_from_the_first_rollouts():
-    credit = Credit(rule="gae", token_budget=100, values=place, warmup=1)
+    credit = Credit(rule="gae", token_budget=100, warmup=1)
     assert not credit(rollout(), judged(), ALL).columns["advantages"].any()
     assert credit(rollout(), judged(), ALL).columns["advantages"].any()
 

@@ -14,6 +14,7 @@ from sightline.batch import Batch, PromptTokens
 from sightline.data.stream import Stream
 from sightline.records import Completion, Message, Prompt
 from sightline.rewards.contract import Judged
+from sightline.train.roles import Score
 from sightline.train.rollouts import RolloutFeed, RolloutPlan
 
 PLAN = RolloutPlan(prompts=4, prompts_per_step=2, group_size=3, seed=1, num_steps=10)
@@ -90,7 +91,7 @@ class MeanCredit:
         self.mean = state["mean"]
 
 
-def feed(plan: RolloutPlan = PLAN, judge: CountingJudge | None = None) -> RolloutFeed:
+def feed(plan: RolloutPlan = PLAN, judge: CountingJudge | None = None, score: Score | None = None) -> RolloutFeed:
     return RolloutFeed(
         PROMPTS,
         Stream(len(PROMPTS), seed=3, batch_size=plan.prompts, epochs=None),
@@ -99,6 +100,7 @@ def feed(plan: RolloutPlan = PLAN, judge: CountingJudge | None = None) -> Rollou
         sample=sample,
         judge=judge or CountingJudge(),
         credit=MeanCredit(),
+        score=score,
     )
 
 
@@ -128,8 +130,31 @@ def test_answers_keep_their_tokens_and_the_logprobs_they_were_drawn_with():
         assert batch.prompts[int(batch.group[n])].id == PROMPTS[row].id
         assert tuple(batch.tokens[n, :size].tolist()) == completion.token_ids
         expected = torch.as_tensor(completion.behaviour_logprobs)
-        assert torch.equal(batch.columns["behaviour_logprobs"][n, :size], expected)
-        assert not batch.columns["behaviour_logprobs"][n, size:].any()
+        assert torch.equal(batch.columns["rollout_logprobs"][n, :size], expected)
+        assert not batch.columns["rollout_logprobs"][n, size:].any()
+
+
+def test_answers_are_scored_once_in_the_batches_of_the_first_pass():
+    scored: list[Batch] = []
+
+    def score(batch: Batch) -> dict[str, Tensor]:
+        scored.append(batch)
+        return {"behaviour_logprobs": torch.where(batch.mask, -float(len(scored)) - batch.tokens, 0.0)}
+
+    plan = replace(PLAN, passes=2)
+    batches = feed(plan, score=score)
+    first, second, *again = (next(batches) for _ in range(plan.steps_per_rollout))
+    assert len(scored) == 2
+    for number, (mine, given) in enumerate(zip((first, second), scored, strict=True), 1):
+        assert [p.id for p in mine.prompts] == [p.id for p in given.prompts]
+        assert torch.equal(mine.tokens, given.tokens)
+        wanted = torch.where(mine.mask, -float(number) - mine.tokens, 0.0)
+        assert torch.equal(mine.columns["behaviour_logprobs"], wanted)
+    assert sum(float(batch.columns["behaviour_logprobs"].sum()) for batch in again) == pytest.approx(
+        sum(float(batch.columns["behaviour_logprobs"].sum()) for batch in (first, second))
+    )
+    next(batches)
+    assert len(scored) == 4
 
 
 def test_every_pass_sees_every_group_once_in_another_order():

@@ -7,13 +7,16 @@ from torch import Tensor
 
 from sightline.batch import Batch, read_in_portions
 from sightline.build.loading import Row
-from sightline.build.rl import CREDIT_OPTIONS, learns_from_rewards
+from sightline.build.rl import CREDIT_OPTIONS, is_on_policy, learns_from_rewards
 from sightline.config import Recipe
+from sightline.config.rl import PolicyGradient
 from sightline.config.schema import Ranking
 from sightline.models.forward import Policy
 from sightline.models.load import Loaded
 from sightline.models.reference import KeptLogprobs, Reference, adapter_off, frozen_copy
 from sightline.objectives.objective import Objective
+from sightline.objectives.policy_gradient import on_policy
+from sightline.objectives.surrogates import Truncation
 from sightline.progress import Say, phase
 from sightline.registry import find
 from sightline.train.distributed import gathered, own_share
@@ -37,7 +40,11 @@ def make_objective(recipe: Recipe) -> Objective:
     options = recipe.objective.model_dump(exclude={"kind", *CREDIT_OPTIONS, *RATING_OPTIONS}, exclude_none=True)
     if recipe.objective.kind in ("dr_grpo", "rloo", "reinforce"):
         options["max_length"] = recipe.rollout.max_tokens
-    return find("objective", recipe.objective.kind)(**options)
+    if isinstance(recipe.objective, PolicyGradient) and recipe.objective.truncation is not None:
+        bounds = {"cap": options.pop("truncation_cap")} if "truncation_cap" in options else {}
+        options["truncation"] = Truncation(level=options["truncation"], **bounds)
+    made = find("objective", recipe.objective.kind)(**options)
+    return on_policy(made) if isinstance(recipe.objective, PolicyGradient) and is_on_policy(recipe) else made
 
 
 def batch_maker(recipe: Recipe) -> Callable[[Sequence[Row]], Batch]:

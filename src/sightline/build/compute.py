@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sightline.build.loading import inputs_of, load_for_training
+from sightline.build.rl import scored_anew
 from sightline.config import Recipe
 from sightline.data.files import read_groups
 from sightline.train.feeds import imitated, pairs_of
@@ -15,13 +16,13 @@ FORWARD, WITH_BACKWARD = 1, 3
 
 
 def tokens_of(recipe: Recipe, rows: Sequence[Mapping[str, float]]) -> float:
-    """What a finished run read, from its log: learning, its reference, and sampling where it sampled."""
+    """What a finished run read, from its log: learning, its reference, and sampling and scoring where it sampled."""
     packed = sum(row["batch/tokens"] for row in rows)
     found = WITH_BACKWARD * packed
     compares = recipe.reference.kind != "none"
     if recipe.rewards:
         rolled = packed / recipe.rollout.passes
-        return found + FORWARD * rolled * (1 + compares)
+        return found + FORWARD * rolled * (1 + compares + bool(scored_anew(recipe)))
     passes = recipe.train.epochs or 1.0
     return found + FORWARD * packed / passes * compares
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sightline.build.rl import scored_anew
 from sightline.config import Recipe
 from sightline.models.forward import CHUNK_ELEMENTS
 from sightline.models.outline import Sizes, Stack
@@ -229,6 +230,8 @@ def _seconds(recipe: Recipe, sizes: Sizes, lengths: Lengths, groups: int, machin
     found = {"forward and backward": (forward + backward + again) / rate, "images": tower / rate}
     if recipe.reference.kind in ("adapter_off", "copy"):
         found["reference"] = forward / rate / (recipe.rollout.passes if recipe.rewards else 1)
+    if recipe.rewards and scored_anew(recipe):
+        found["scoring anew"] = forward / rate / recipe.rollout.passes
     if recipe.rewards:
         found["sampling"] = _sampling(recipe, sizes, lengths, groups, machine) / recipe.rollout.passes
     moved = 16 * sizes.trained + 4 * sizes.trained * (machine.gpus > 1)

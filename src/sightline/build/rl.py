@@ -10,6 +10,7 @@ from sightline.batch import Batch, PromptTokens
 from sightline.build.loading import Row
 from sightline.build.run_judge import RunJudge
 from sightline.config import Recipe
+from sightline.config.rl import PolicyGradient
 from sightline.data.stream import Stream
 from sightline.journal import Journal
 from sightline.models.forward import Policy
@@ -22,10 +23,11 @@ from sightline.records import Completion
 from sightline.rewards.contract import Judged
 from sightline.train.credit import Credit
 from sightline.train.distributed import gathered, own_share
-from sightline.train.engine import TrainingStopped
+from sightline.train.engine import TrainingStopped, read_step
 from sightline.train.monitors import Alarm, Bounds, Watch, watched
 from sightline.train.pairing import Pairing
-from sightline.train.rollouts import Judge, RolloutFeed, RolloutPlan
+from sightline.train.roles import Judge, Score
+from sightline.train.rollouts import RolloutFeed, RolloutPlan
 
 DEFAULT_RULES = {
     "grpo": "grpo",
@@ -83,10 +85,41 @@ def rollout_feed(
         read=lambda row: rows[row][1].prompt(prompts[row]),
         sample=sampler(recipe, policy, rows[0][1]),
         judge=judge,
+        score=make_score(recipe, policy),
         credit=make_pairing(recipe, reference)
         if recipe.objective.kind == "dpo"
-        else make_credit(recipe, policy, rows[0][1], reference),
+        else make_credit(recipe, rows[0][1], reference),
     )
+
+
+def is_on_policy(recipe: Recipe) -> bool:
+    """Whether every update is the only one on its rollout, so that the policy that learns is the one that sampled."""
+    return learns_from_rewards(recipe) and rollout_plan(recipe).steps_per_rollout == 1
+
+
+def scored_anew(recipe: Recipe) -> frozenset[str]:
+    """What the policy is asked about a rollout once more before it is learned from: log-probs for the ratios of later
+    updates and for the KL in the reward, values for the critic's advantages; empty where nothing reads them."""
+    objective = recipe.objective
+    if not isinstance(objective, PolicyGradient):
+        return frozenset()
+    compared = objective.kl_in_reward > 0 or objective.kl_target is not None
+    logprobs = {"logprobs"} if compared or not is_on_policy(recipe) else set()
+    return frozenset(logprobs | ({"values"} if objective.kind == "ppo" else set()))
+
+
+def make_score(recipe: Recipe, policy: Policy) -> Score | None:
+    """What reads a rollout once more before it is learned from; None where nothing asks."""
+    want = scored_anew(recipe)
+    if not want:
+        return None
+
+    def score(batch: Batch) -> dict[str, Tensor]:
+        found = read_step(policy, batch, want=want, token_budget=recipe.train.token_budget)
+        columns = {"behaviour_logprobs": found.logprobs} if "logprobs" in want else {}
+        return columns | ({} if found.values is None else {"old_values": found.values})
+
+    return score
 
 
 def rollout_plan(recipe: Recipe) -> RolloutPlan:
@@ -141,21 +174,14 @@ def make_pairing(recipe: Recipe, reference: Callable[[Batch], Tensor] | None) ->
     return Pairing(which=recipe.rollout.pairs, token_budget=recipe.train.token_budget, reference=reference)
 
 
-def make_credit(recipe: Recipe, policy: Policy, inputs: Inputs, reference: Callable[[Batch], Tensor] | None) -> Credit:
+def make_credit(recipe: Recipe, inputs: Inputs, reference: Callable[[Batch], Tensor] | None) -> Credit:
     """How the recipe's objective turns rewards into advantages."""
     objective: Any = recipe.objective
     weights = tuple((entry.label or entry.name.rpartition(":")[2], entry.weight) for entry in recipe.rewards)
-
-    def values(batch: Batch) -> Tensor:
-        scores = policy.score(batch, want=frozenset({"logprobs", "values"}))
-        assert scores.values is not None
-        return scores.values
-
     return Credit(
         rule=objective.advantage or DEFAULT_RULES[objective.kind],
         token_budget=recipe.train.token_budget,
         reference=reference,
-        values=values if objective.kind == "ppo" else None,
         kl_in_reward=objective.kl_in_reward,
         discount=objective.discount,
         gae_lambda=objective.gae_lambda,

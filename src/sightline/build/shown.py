@@ -24,7 +24,8 @@ from sightline.progress import each
 from sightline.records import Completion, Image, Prompt
 from sightline.rewards.contract import Judged
 from sightline.train.feeds import imitated
-from sightline.train.rollouts import Answers, Judge, RolloutFeed
+from sightline.train.roles import Judge
+from sightline.train.rollouts import Answers, RolloutFeed
 
 SAMPLE_TOKENS = 128
 FIRST_ROLLOUTS = 3

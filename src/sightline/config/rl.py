@@ -3,9 +3,9 @@
 The line under a field is its entry in docs/recipes.md. Knows nothing of what the values do.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from sightline.config.values import STRICT, Count, NotNegative, Positive, Share, Whole
 from sightline.registry import check_name
@@ -53,6 +53,12 @@ class PolicyGradient(BaseModel):
     """What weighs the same, for grpo: every answer however long, or every token of the step; null: sequence."""
     top_entropy: Share | None = None
     """Share of each answer's tokens, those of highest entropy, that are learned from; null: all."""
+    truncation: Literal["token", "sequence", "masked"] | None = None
+    """Makes up for a sampler whose arithmetic is not the trainer's: the policy loss is multiplied by trainer / sampler
+    probability up to `truncation_cap`, of each `token`, of a whole answer (`sequence`), or of a whole answer that is
+    left out beyond the cap (`masked`); null: not at all."""
+    truncation_cap: Annotated[float, Field(gt=1)] | None = None
+    """Where that weight is cut off; null: 2."""
     kl_weight: NotNegative = 0.0
     """Weight in the loss of the KL divergence to the reference; 0 needs no reference."""
     kl_estimator: Literal["k1", "k2", "k3", "k3+"] | None = None
@@ -78,6 +84,8 @@ class PolicyGradient(BaseModel):
 
     @model_validator(mode="after")
     def _taken(self) -> "PolicyGradient":
+        if self.truncation_cap is not None and self.truncation is None:
+            raise ValueError("truncation_cap goes with truncation; give that too, or remove it")
         for key, kinds in TAKEN_BY.items():
             if vars(self)[key] is not None and self.kind not in kinds:
                 raise ValueError(f"{key} is not read by kind {self.kind}, only by {', '.join(kinds)}; remove it")

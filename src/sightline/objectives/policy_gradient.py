@@ -6,17 +6,17 @@ rewards: advantages, and what the sampling policy said, are columns of the batch
 | column | shape | read |
 |---|---|---|
 | advantages | [N] or [N, T] | always |
-| behaviour_logprobs | [N, T] | always, save with clip "none": under the policy that sampled, or a proximal one |
+| behaviour_logprobs | [N, T] | always, save with clip "none" or `on_policy`: the trainer's, before the first update |
 | weight | [N] | if there: an answer of weight 0 is in no total and in no count; others weigh by it |
 | ref_logprobs | [N, T] | with `kl_weight`; if there, also for the log |
 | kl_factor | [N] | with `kl_weight`, if there: what the KL is multiplied by, for a weight that is steered |
-| rollout_logprobs | [N, T] | with `truncation`: what the sampler's own arithmetic said |
+| rollout_logprobs | [N, T] | with `truncation`; if there, also for the log: what the sampler's own arithmetic said |
 | returns, old_values | [N, T] | with `value_weight`; `old_values` only with `value_clip` |
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from sightline.objectives.objective import Objective
 from sightline.objectives.surrogates import (
     AGGREGATIONS,
     RATIOS,
+    Truncation,
     aggregation_weights,
     cispo,
     clipped_surrogate,
@@ -58,7 +59,7 @@ def policy_gradient_objective(  # noqa: PLR0913 - one objective, all its dials; 
     value_weight: float = 0.0,
     value_clip: float | None = None,
     top_entropy: float | None = None,
-    truncation: float | None = None,
+    truncation: Truncation | None = None,
 ) -> Objective:
     """Policy gradient over the answers of a batch, with optional KL, entropy and value terms of the same aggregation.
 
@@ -79,11 +80,11 @@ def policy_gradient_objective(  # noqa: PLR0913 - one objective, all its dials; 
         value_weight: Weight of the critic's loss; 0 needs no critic.
         value_clip: How far a value may move from `old_values` within one rollout; None lets it.
         top_entropy: Share of each answer's tokens, those of highest entropy, whose policy loss counts.
-        truncation: Cap on behaviour / rollout probability, by which a token's policy loss is multiplied.
+        truncation: Multiplies the policy loss by behaviour / rollout probability, within bounds.
     """
     _check_choices(clip=clip, ratio=ratio, aggregation=aggregation)
     _check_numbers(clip_low=clip_low, clip_high=clip_high, kl_weight=kl_weight, value_weight=value_weight)
-    _check_numbers(value_clip=value_clip, top_entropy=top_entropy, truncation=truncation, zero=False)
+    _check_numbers(value_clip=value_clip, top_entropy=top_entropy, zero=False)
     _check_ceiling(clip, 1 + clip_high, dual=dual_clip, two_sided=delta)
     if aggregation == "constant" and (max_length is None or max_length < 1):
         raise ValueError(
@@ -112,7 +113,8 @@ def policy_gradient_objective(  # noqa: PLR0913 - one objective, all its dials; 
         micro = _Micro(logprobs=logprobs, kept=kept, scores=scores, batch=batch, kind=kind)
         weights = aggregate(batch)[0].to(logprobs)
         terms = {name: (weights * loss(micro)).sum() for name, loss in losses.items()}
-        return Outcome(terms=terms, metrics=_metrics(micro, clipping, ratio, with_values="value" in losses))
+        metrics = _metrics(micro, clipping, ratio, truncation, with_values="value" in losses)
+        return Outcome(terms=terms, metrics=metrics)
 
     return Objective(
         name=kind,
@@ -122,6 +124,20 @@ def policy_gradient_objective(  # noqa: PLR0913 - one objective, all its dials; 
         wants=frozenset(wants),
         needs_reference=kl_weight > 0,
     )
+
+
+def on_policy(objective: Objective) -> Objective:
+    """The objective on answers of the policy as it stands: every ratio is exactly 1, whatever the sampler's rounding.
+
+    Right for one update per rollout. What the policy says now is taken as what it said when it sampled, so nothing has
+    to be scored twice.
+    """
+
+    def compute(scores: Scores, batch: Batch) -> Outcome:
+        # The policy that sampled is no way to change a ratio: its log-probs are taken as given.
+        return objective.compute(scores, batch.with_columns(behaviour_logprobs=scores.logprobs.detach()))
+
+    return replace(objective, compute=compute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +207,8 @@ class _Clipping:
 _Loss = Callable[[_Micro], Tensor]
 _CURES = {
     "advantages": "make them from rewards with sightline.objectives.advantages",
-    "behaviour_logprobs": "keep the log-probs that the sampler gave, or set clip to 'none'",
+    "behaviour_logprobs": "score the answers before the first update, or wrap the objective with on_policy where a "
+    "rollout has a single one",
     "rollout_logprobs": "keep the sampler's own log-probs under that name, or drop truncation",
     "ref_logprobs": "choose a reference, or set kl_weight to 0",
     "returns": "make them with sightline.objectives.values.gae",
@@ -210,7 +227,7 @@ def _answer_weights(batch: Batch) -> Tensor:
     return torch.ones(batch.num_answers) if weight is None else weight.float()
 
 
-def _policy_loss(clipping: _Clipping, level: str, top_entropy: float | None, truncation: float | None) -> _Loss:
+def _policy_loss(clipping: _Clipping, level: str, top_entropy: float | None, truncation: Truncation | None) -> _Loss:
     def loss(micro: _Micro) -> Tensor:
         advantage = micro.column("advantages")
         if clipping.kind == "none":
@@ -223,8 +240,8 @@ def _policy_loss(clipping: _Clipping, level: str, top_entropy: float | None, tru
             ratio = RATIOS[level](micro.logprobs, micro.column("behaviour_logprobs"), micro.kept)
             losses = clipping.loss(micro.logprobs, ratio, advantage)
         if truncation is not None:
-            drift = k1(micro.column("behaviour_logprobs"), micro.column("rollout_logprobs")).exp()
-            losses = losses * drift.clamp(max=truncation)
+            said = micro.column("behaviour_logprobs"), micro.column("rollout_logprobs")
+            losses = losses * truncation.weights(*said, micro.kept)
         if top_entropy is not None:
             entropy = micro.wanted("entropy", micro.scores.entropy)
             losses = losses * top_entropy_tokens(entropy, micro.kept, share=top_entropy)
@@ -257,12 +274,14 @@ def _value_loss(clip: float | None) -> _Loss:
 
 
 @torch.no_grad()
-def _metrics(micro: _Micro, clipping: _Clipping, level: str, *, with_values: bool) -> dict[str, tuple[float, float]]:
+def _metrics(
+    micro: _Micro, clipping: _Clipping, level: str, truncation: Truncation | None, *, with_values: bool
+) -> dict[str, tuple[float, float]]:
     """Totals over the tokens that count, and their number."""
     columns, kept = micro.batch.columns, micro.kept
     found: dict[str, Tensor] = {}
-    if "behaviour_logprobs" in columns:
-        behaviour = micro.column("behaviour_logprobs")
+    behaviour = micro.column("behaviour_logprobs") if "behaviour_logprobs" in columns else None
+    if behaviour is not None:
         ratio = RATIOS[level](micro.logprobs, behaviour, kept)
         found["policy/ratio"] = ratio
         found["policy/kl_behaviour"] = k3(behaviour, micro.logprobs)
@@ -270,6 +289,12 @@ def _metrics(micro: _Micro, clipping: _Clipping, level: str, *, with_values: boo
         if clipping.kind != "none":
             below, above = clipping.at_bounds(ratio, micro.column("advantages"))
             found |= {"policy/clip_share_low": below, "policy/clip_share_high": above}
+    if behaviour is not None and "rollout_logprobs" in columns:
+        sampler = micro.column("rollout_logprobs")
+        found["sampler/difference"] = k1(behaviour, sampler).abs()
+        found["sampler/kl"] = k3(sampler, behaviour)
+        if truncation is not None:
+            found["sampler/truncated"] = truncation.bounds(behaviour, sampler, kept)
     if "ref_logprobs" in columns:
         found["kl/reference"] = k3(micro.logprobs, micro.column("ref_logprobs"))
     if micro.scores.entropy is not None:

@@ -6,6 +6,7 @@ offer are to be had from `policy_gradient_objective`.
 
 from sightline.objectives.objective import Objective
 from sightline.objectives.policy_gradient import policy_gradient_objective
+from sightline.objectives.surrogates import Truncation
 from sightline.registry import register
 
 MAX_LENGTH = 512
@@ -21,7 +22,7 @@ def grpo_objective(
     kl_estimator: str = "k3",
     entropy_weight: float = 0.0,
     top_entropy: float | None = None,
-    truncation: float | None = None,
+    truncation: Truncation | None = None,
 ) -> Objective:
     """GRPO (Shao et al. 2024): clipped ratios, mean per answer, KL to the reference in the loss.
 
@@ -50,7 +51,7 @@ def dr_grpo_objective(
     kl_estimator: str = "k3",
     entropy_weight: float = 0.0,
     top_entropy: float | None = None,
-    truncation: float | None = None,
+    truncation: Truncation | None = None,
 ) -> Objective:
     """Dr. GRPO (Liu et al. 2025): GRPO without its length bias, a sum over tokens over a constant.
 
@@ -79,7 +80,7 @@ def dapo_objective(
     kl_estimator: str = "k3",
     entropy_weight: float = 0.0,
     top_entropy: float | None = None,
-    truncation: float | None = None,
+    truncation: Truncation | None = None,
 ) -> Objective:
     """DAPO (Yu et al. 2025): a wider upper clip, mean over all tokens of the step, no KL. Advantages "grpo".
 
@@ -107,6 +108,7 @@ def gspo_objective(
     kl_weight: float = 0.0,
     kl_estimator: str = "k3",
     entropy_weight: float = 0.0,
+    truncation: Truncation | None = None,
 ) -> Objective:
     """GSPO (Zheng et al. 2025): one ratio per answer, the geometric mean of its tokens', hence the narrow clip.
 
@@ -121,6 +123,7 @@ def gspo_objective(
         kl_weight=kl_weight,
         kl_estimator=kl_estimator,
         entropy_weight=entropy_weight,
+        truncation=truncation,
     )
 
 
@@ -132,7 +135,7 @@ def cispo_objective(
     kl_estimator: str = "k3",
     entropy_weight: float = 0.0,
     top_entropy: float | None = None,
-    truncation: float | None = None,
+    truncation: Truncation | None = None,
 ) -> Objective:
     """CISPO (MiniMax-M1, 2025): log-probs weighted by ratios capped at 1 + clip_high; no token loses its gradient.
 
@@ -161,6 +164,7 @@ def rloo_objective(
     kl_weight: float = 0.0,
     kl_estimator: str = "k2",
     entropy_weight: float = 0.0,
+    truncation: Truncation | None = None,
 ) -> Objective:
     """RLOO (Ahmadian et al. 2024): plain REINFORCE, an answer being one action; advantages "rloo".
 
@@ -177,6 +181,7 @@ def rloo_objective(
         kl_weight=kl_weight,
         kl_estimator=kl_estimator,
         entropy_weight=entropy_weight,
+        truncation=truncation,
     )
 
 
@@ -187,6 +192,7 @@ def reinforce_objective(
     kl_weight: float = 0.0,
     kl_estimator: str = "k2",
     entropy_weight: float = 0.0,
+    truncation: Truncation | None = None,
 ) -> Objective:
     """REINFORCE (Williams 1992), for one update per rollout; advantages "reinforce", with a moving baseline.
 
@@ -200,6 +206,7 @@ def reinforce_objective(
         kl_weight=kl_weight,
         kl_estimator=kl_estimator,
         entropy_weight=entropy_weight,
+        truncation=truncation,
     )
 
 
@@ -211,7 +218,7 @@ def reinforce_pp_objective(
     kl_weight: float = 0.0,
     kl_estimator: str = "k2",
     entropy_weight: float = 0.0,
-    truncation: float | None = None,
+    truncation: Truncation | None = None,
 ) -> Objective:
     """REINFORCE++ (Hu 2025): PPO's clip without a critic, mean over all tokens of the step.
 
@@ -230,7 +237,7 @@ def reinforce_pp_objective(
 
 
 @register("objective", "ppo")
-def ppo_objective(
+def ppo_objective(  # noqa: PLR0913 - each is a dial of the paper or of its critic
     *,
     clip: str = "ppo",
     clip_low: float = 0.2,
@@ -240,6 +247,7 @@ def ppo_objective(
     entropy_weight: float = 0.0,
     kl_weight: float = 0.0,
     kl_estimator: str = "k2",
+    truncation: Truncation | None = None,
 ) -> Objective:
     """PPO (Schulman et al. 2017) with a critic: one advantage per token, from `values.gae`, best whitened.
 
@@ -257,4 +265,5 @@ def ppo_objective(
         entropy_weight=entropy_weight,
         value_weight=value_weight,
         value_clip=value_clip,
+        truncation=truncation,
     )

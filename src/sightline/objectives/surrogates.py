@@ -4,16 +4,20 @@ A rule gives one loss per token, to be made small, from ratios and advantages; n
 of rewards, batches or models.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sightline.objectives.kl import k1
+from sightline.objectives.kl import LIMIT, k1
 from sightline.objectives.logprobs import answer_means
+from sightline.registry import did_you_mean
 
 AGGREGATIONS = ("sequence", "token", "constant")
+TRUNCATIONS = ("token", "sequence", "masked")
 Ratio = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -113,6 +117,58 @@ RATIOS: dict[str, Ratio] = {
     "sequence": sequence_ratio,
     "sequence_token": sequence_token_ratio,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truncation:
+    """How a sampler whose arithmetic is not the trainer's is made up for: by w = trainer / sampler probability.
+
+    Example: `Truncation(level="sequence", cap=2.0)` multiplies the loss of an answer by the product of its tokens' w,
+    and by 2 at most (truncated importance sampling, Yao et al. 2025).
+    """
+
+    level: str = "token"
+    """"token": each token by its own w, biased and steady; "sequence": all tokens of an answer by their product,
+    unbiased and noisy; "masked": the same, and an answer whose product lies outside 1 / cap to cap is left out."""
+    cap: float = 2.0
+    """Above it w does not grow."""
+
+    def __post_init__(self) -> None:
+        """ValueError for what is no level or no cap."""
+        if self.level not in TRUNCATIONS:
+            raise ValueError(f"truncation {self.level!r} is unknown{did_you_mean(self.level, TRUNCATIONS)}")
+        if not (math.isfinite(self.cap) and self.cap > 1):
+            raise ValueError(f"truncation's cap is {self.cap}; give a finite number above 1")
+
+    def weights(
+        self,
+        trainer: Float[Tensor, "answer token"],
+        sampler: Float[Tensor, "answer token"],
+        mask: Bool[Tensor, "answer token"],
+    ) -> Float[Tensor, "answer token"]:
+        """What each scored token's policy loss is multiplied by, from log-probabilities; logarithms held within 20."""
+        weight = self._raw(trainer, sampler, mask)
+        return torch.where(self.bounds(trainer, sampler, mask), self._beyond(weight), weight)
+
+    def bounds(
+        self,
+        trainer: Float[Tensor, "answer token"],
+        sampler: Float[Tensor, "answer token"],
+        mask: Bool[Tensor, "answer token"],
+    ) -> Bool[Tensor, "answer token"]:
+        """Scored tokens whose weight is beyond the bounds."""
+        weight = self._raw(trainer, sampler, mask)
+        beyond = weight > self.cap
+        return mask & (beyond | (weight < 1 / self.cap) if self.level == "masked" else beyond)
+
+    def _raw(self, trainer: Tensor, sampler: Tensor, mask: Tensor) -> Tensor:
+        log_ratio = _log_ratio(trainer, sampler, mask)
+        if self.level == "token":
+            return log_ratio.exp()
+        return log_ratio.sum(1).clamp(-LIMIT, LIMIT).exp()[:, None].expand(mask.shape)
+
+    def _beyond(self, weight: Tensor) -> Tensor:
+        return torch.full_like(weight, 0.0 if self.level == "masked" else self.cap)
 
 
 def aggregation_weights(

@@ -74,15 +74,17 @@ def send_back(parts: Sequence[Batch], derived: Derived, *, score: Score) -> None
 
 def score_step(parts: Sequence[Batch], batch: Batch, *, score: Score) -> tuple[Batch, Scores, slice]:
     """The answers of all processes with their scores, without gradient, and where those of this process lie."""
-    with torch.no_grad():
-        scores = _joined([score(part) for part in parts or [batch]], batch)
+    scores = score_parts(parts, batch, score=score)
     if rank_and_size()[1] == 1:
         return batch, scores, slice(0, batch.num_answers)
     return _of_all_processes(batch, scores)
 
 
-def _joined(pieces: Sequence[Scores], batch: Batch) -> Scores:
-    """The scores of all parts as those of the batch; parts lie in its order, trimmed to their own longest answer."""
+@torch.no_grad()
+def score_parts(parts: Sequence[Batch], batch: Batch, *, score: Score) -> Scores:
+    """The scores of all parts as those of the batch, without gradient; parts lie in its order, trimmed to their own
+    longest answer."""
+    pieces = [score(part) for part in parts or [batch]]
     widths = {name: value.shape[1] for piece in pieces for name, value in piece.by_name().items()}
     widths |= {name: batch.tokens.shape[1] for name in widths if name != "ratings"}
     found: dict[str, Tensor] = {}

@@ -39,13 +39,11 @@ class Credit:
     so far."""
 
     rule: str
-    """A name of objectives/advantages.py, or "gae" for the critic's."""
+    """A name of objectives/advantages.py, or "gae" for the critic's, whose values are the column "old_values"."""
     token_budget: int
-    """Most packed tokens that reference and critic read at once."""
+    """Most packed tokens that the reference reads at once."""
     reference: Reader | None = None
     """[N, T] log-probs of the reference, where the objective or the reward compares with it."""
-    values: Reader | None = None
-    """[N, T] the critic's values as they stand, for "gae"."""
     kl_in_reward: float = 0.0
     """Weight of the log-ratio to the reference that is taken off the reward of each token."""
     discount: float = 1.0
@@ -128,18 +126,15 @@ class Credit:
         return found
 
     def _with_critic(self, batch: Batch, each: Tensor, rewards: Tensor, mask: Tensor) -> Batch:
-        assert self.values is not None, "gae needs a critic"
         if self.units is None and len(rewards) > 0:
             spread = float(rewards.std()) if len(rewards) > 1 else 0.0
             self.units = (float(rewards.mean()), spread if spread > 0 else 1.0)
         mean, spread = self.units or (0.0, 1.0)
-        said = read_together(self.values, batch, token_budget=self.token_budget)
+        said = batch.columns["old_values"]
         values = torch.where(mask, said * spread + mean, 0.0)
         advantages, returns = gae(each, values, mask, discount=self.discount, lam=self.gae_lambda)
         taught = whiten(advantages, mask) * float(self.num_rollouts > self.warmup)
-        return batch.with_columns(
-            advantages=taught, returns=torch.where(mask, (returns - mean) / spread, 0.0), old_values=said
-        )
+        return batch.with_columns(advantages=taught, returns=torch.where(mask, (returns - mean) / spread, 0.0))
 
     def _laid_on_tokens(self, batch: Batch, judged: Sequence[Judged], rewards: Tensor, mask: Tensor) -> Tensor:
         """[N, T] what each token earns: what a reward placed on the token that ends there, the rest on the last one."""

@@ -18,7 +18,7 @@ from sightline.models.forward import Policy
 from sightline.models.layout import packed_length
 from sightline.objectives.objective import Objective
 from sightline.progress import each
-from sightline.train.coupled import derive, score_step, send_back
+from sightline.train.coupled import derive, score_parts, score_step, send_back
 from sightline.train.distributed import largest_of, rank_and_size, sum_gradients, sum_over_ranks
 from sightline.train.optim import Schedule
 
@@ -213,6 +213,21 @@ class Engine:
                 f"{self.step}); the last batch is kept in {where}; lower optim.learning_rate or "
                 "look at that batch, then resume"
             )
+
+
+@torch.no_grad()
+def read_step(policy: Policy, batch: Batch, *, want: frozenset[str], token_budget: int) -> Scores:
+    """What the policy says of a step's answers, on CPU, in the portions and with the features of an update on them.
+
+    Before that update it is, bit for bit, what the update sees. Where weights are cut, they must be together.
+    """
+    images = [image for prompt in batch.prompts for image in prompt.images]
+    policy.vision.begin_step(policy.vision.portions(images, token_budget=token_budget))
+    try:
+        parts = split(batch, token_budget=token_budget)
+        return score_parts(parts, batch, score=lambda part: policy.score(part, want=want))
+    finally:
+        policy.vision.abandon_step()
 
 
 def gradient_norm(parameters: list[Tensor]) -> float:

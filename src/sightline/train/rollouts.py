@@ -1,16 +1,17 @@
 """The feed of reinforcement learning: prompts, sampled answers, rewards, advantages, batches.
 
-One rollout samples some prompts, judges the answers and is then learned from for one or more passes, with the
-log-probabilities of the policy that sampled. Owns the order of these steps and what is left of a rollout between two
-updates. Sampling, judging and giving credit are functions that come in; which reward, which advantage and which loss
-are not its business.
+One rollout samples some prompts, judges the answers and is then learned from for one or more passes. What the policy
+that sampled says of its answers is read once, by the trainer's own forward and in the portions of the first updates, so
+that later ratios measure updates and not rounding; what the sampler's arithmetic said is kept beside it. Owns the order
+of these steps and what is left of a rollout between two updates. Sampling, scoring, judging and giving credit are
+functions that come in; which reward, which advantage and which loss are not its business.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,7 @@ from sightline.data.stream import Stream
 from sightline.records import Completion, Prompt
 from sightline.rewards.contract import Judged
 from sightline.train.distributed import gathered, own_share
-
-Facts = dict[str, float]
+from sightline.train.roles import Credit, Facts, Judge, Sample, Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,60 +83,6 @@ class RolloutPlan:
         return low <= sum(answers.values) / len(answers.values) <= high
 
 
-class Sample(Protocol):
-    """Answers of the policy as it stands."""
-
-    def __call__(self, prompts: Sequence[PromptTokens], *, num: int, seed: int) -> list[tuple[Completion, ...]]:
-        """`num` answers to each prompt; the seed alone decides what is drawn."""
-        ...
-
-
-class Judge(Protocol):
-    """Rewards for answers, with whatever they keep between rollouts."""
-
-    def __call__(
-        self, prompts: Sequence[Prompt], answers: Sequence[tuple[Completion, ...]], *, progress: float
-    ) -> list[tuple[Judged, ...]]:
-        """What the rewards say of every answer."""
-        ...
-
-    def observe(self, judged: Sequence[tuple[Judged, ...]]) -> None:
-        """Take notice of what was said of the answers of all processes; rules may follow it."""
-        ...
-
-    def facts(self, progress: float) -> Facts:
-        """What is worth logging about the rules in force."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """What is kept, as plain JSON."""
-        ...
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        ...
-
-
-class Credit(Protocol):
-    """Gives answers their advantages, with whatever it keeps between rollouts."""
-
-    def __call__(self, batch: Batch, judged: Sequence[Judged], scorable: Tensor) -> Batch:
-        """The batch with a column "advantages", and what else the objective reads; `scorable` [N] takes part."""
-        ...
-
-    def facts(self) -> Facts:
-        """What is worth logging of how credit was given."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """What is kept, as plain JSON."""
-        ...
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        ...
-
-
 @dataclass(slots=True, kw_only=True)
 class _Rollout:
     """A rollout that is being learned from."""
@@ -168,7 +114,7 @@ class RolloutFeed:
     credit, and each learns from its share of every update. So the state is the same in all of them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a rollout is made with, each by its name
         self,
         rows: Sequence[Prompt],
         stream: Stream,
@@ -178,12 +124,14 @@ class RolloutFeed:
         sample: Sample,
         judge: Judge,
         credit: Credit,
+        score: Score | None = None,
         weights: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`read` gives a row's tokens; `weights` holds those of the policy together."""
+        """`read` gives a row's tokens; `score` reads answers once more before they are learned from, where something
+        wants that; `weights` holds those of the policy together."""
         self._rows, self._stream, self._plan = rows, stream, plan
         self._read, self._sample, self._judge, self._credit = read, sample, judge, credit
-        self._weights = weights
+        self._score, self._weights = score, weights
         self._step, self._number = 0, 0
         self._drawn: list[int] = []
         self._rollout: _Rollout | None = None
@@ -311,17 +259,37 @@ class RolloutFeed:
     def _batch(self, groups: list[Answers]) -> Batch:
         answers = [[completion.token_ids or () for completion in group.completions] for group in groups]
         batch = make_batch([self._read(group.row) for group in groups], answers)
-        behaviour = torch.zeros(batch.tokens.shape)
+        said = torch.zeros(batch.tokens.shape)
         flat = [(c, j) for group in groups for c, j in zip(group.completions, group.judged, strict=True)]
         for n, (completion, _) in enumerate(flat):
-            behaviour[n, : int(batch.lengths[n])] = torch.as_tensor(completion.behaviour_logprobs)
+            said[n, : int(batch.lengths[n])] = torch.as_tensor(completion.behaviour_logprobs)
         taught = [self._plan.is_useful(group) or not group.has_signal for group in groups for _ in group.completions]
         scorable = torch.as_tensor([judged.value is not None for _, judged in flat]) & torch.as_tensor(taught)
         if self._plan.drop_cut:
             scorable &= torch.as_tensor([completion.finish_reason != "length" for completion, _ in flat])
-        batch = batch.with_columns(behaviour_logprobs=behaviour, weight=scorable.float())
+        batch = batch.with_columns(rollout_logprobs=said, weight=scorable.float())
         with self._timed("credit"):
-            return self._credit(batch, [judged for _, judged in flat], scorable)
+            return self._credit(self._scored(batch), [judged for _, judged in flat], scorable)
+
+    def _scored(self, batch: Batch) -> Batch:
+        """The batch with what the policy says of it, read in the portions of the first pass's updates.
+
+        Every process reads its share of every update.
+        """
+        if self._score is None:
+            return batch
+        own: list[tuple[Tensor, Mapping[str, Tensor]]] = []
+        for groups in self._one_pass(np.arange(len(batch.prompts))):
+            mine = own_share(groups)
+            if mine:
+                rows = torch.isin(batch.group, torch.as_tensor(mine)).nonzero().squeeze(1)
+                own.append((rows, self._score(batch.select(mine))))
+        found: dict[str, Tensor] = {}
+        for rows, said in gathered(own):
+            for name, values in said.items():
+                column = found.setdefault(name, torch.zeros(batch.tokens.shape))
+                column[rows, : values.shape[1]] = values
+        return batch.with_columns(**found)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -336,9 +304,12 @@ class RolloutFeed:
             order = np.arange(num_groups)
             if number > 0:
                 np.random.default_rng([self._plan.seed, self._number, number]).shuffle(order)
-            size = self._plan.prompts_per_step
-            found += [order[start : start + size].tolist() for start in range(0, num_groups, size)]
+            found += self._one_pass(order)
         return found
+
+    def _one_pass(self, order: np.ndarray) -> list[list[int]]:
+        size = self._plan.prompts_per_step
+        return [order[start : start + size].tolist() for start in range(0, len(order), size)]
 
 
 def rollout_facts(kept: Sequence[Answers], sampled: Sequence[Answers]) -> Facts:
