@@ -7,6 +7,7 @@ the ceiling (the model before it was badly taught).
 
 import json
 import resource
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from sightline.build.commands import sample_groups
 from sightline.build.demo_box_page import box_act_of
-from sightline.build.demo_boxes import BoxSettings, box_line, box_summary, second_act
+from sightline.build.demo_boxes import KEPT, BoxSettings, box_line, box_summary, second_act
 from sightline.build.demo_page import write_page
 from sightline.build.labels import balanced, wrong_shares
 from sightline.build.loading import load_trained, make_inputs
@@ -35,7 +36,7 @@ from sightline.evaluation.statistics import (
     ratio,
     relative_change,
 )
-from sightline.journal import atomic_write
+from sightline.journal import Journal, atomic_write
 from sightline.models.reading import reading_policy
 from sightline.progress import phase, shown
 from sightline.records import Group
@@ -45,6 +46,8 @@ from sightline.world.prompts import task_prompts
 from sightline.world.tasks import find_task, naming
 
 ROWS = ("base", "sft", "dpo", "ceiling")
+READ = "features-read"
+"""Folder of the features of test scenes, while the demo lasts."""
 OTHER_TASKS = ("exist", "count", "detect", "refuse")
 
 
@@ -105,12 +108,15 @@ def _demo(*, out: Path, seed: int, scenes: int, quick: bool, console: Console) -
     again += " --quick" if quick else f" --scenes {scenes}"
     runs = train_both(settings, pairs, seed=seed, out=out, go_on=again)
     _heading(console, 4, f"All four models describe the same {settings.test_scenes} test scenes")
-    judged = judge_all(settings, {"base": "world:base", **runs, "ceiling": "world:ceiling"}, console=console)
+    targets = {"base": "world:base", **runs, "ceiling": "world:ceiling"}
+    judged = judge_all(settings, targets, shelf=out / READ, console=console)
     with phase("comparing"):
         results = compare(judged, seed=seed)
     _heading(console, 5, "Second act: boxes, learned from a rule that looks at them")
     boxes = out / "boxes"
-    played = second_act(settings.boxes, aligned=runs["dpo"], seed=seed, out=boxes, console=console, go_on=again)
+    played = second_act(
+        settings.boxes, aligned=runs["dpo"], seed=seed, out=boxes, shelf=out / READ, console=console, go_on=again
+    )
     summary = _summary(
         results,
         seed=seed,
@@ -118,7 +124,7 @@ def _demo(*, out: Path, seed: int, scenes: int, quick: bool, console: Console) -
         seconds=time.monotonic() - began,
         cpu_seconds=_cpu_seconds() - cpu_began,
     )
-    summary["boxes"] = box_summary(played, seed=seed)
+    summary |= {"arithmetic": arithmetic_of(runs["dpo"]), "boxes": box_summary(played, seed=seed)}
     lines = last_lines(summary, out / "report.html")
     report = write_page(
         out / "report.html",
@@ -131,6 +137,8 @@ def _demo(*, out: Path, seed: int, scenes: int, quick: bool, console: Console) -
         boxes=box_act_of(played, seed=seed),
     )
     summary |= {"seconds": time.monotonic() - began, "cpu_seconds": _cpu_seconds() - cpu_began}
+    for folder in (out / KEPT, out / READ, boxes / KEPT):
+        shutil.rmtree(folder, ignore_errors=True)  # some hundred MiB that are made again within a minute
     atomic_write(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     console.print()
     for line in last_lines(summary, report):
@@ -191,7 +199,7 @@ def _recipe(settings: Settings, row: str, pairs: Path, *, seed: int, out: Path) 
         "name": f"demo-{row}",
         "out": str(out / row),
         "seed": seed,
-        "model": {"path": "world:base", "train": "full"},
+        "model": {"path": "world:base", "train": "full", "features_folder": str(out / KEPT)},
         "data": {"files": [str(pairs)]},
         "objective": objective,
         "optim": {"learning_rate": settings.learning_rate, "warmup_fraction": 0.1},
@@ -225,14 +233,16 @@ def _read(path: Path) -> list[Group]:
     return [Group.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def judge_all(settings: Settings, targets: Mapping[str, str], *, console: Console) -> dict[str, dict[str, Judged]]:
+def judge_all(
+    settings: Settings, targets: Mapping[str, str], *, shelf: Path, console: Console
+) -> dict[str, dict[str, Judged]]:
     """Greedy answers of every model to the same prompts, by task and row."""
     sizes = {"describe": settings.test_scenes} | dict.fromkeys(OTHER_TASKS, settings.other_scenes)
     prompts = {task: task_prompts(task, "test", size) for task, size in sizes.items()}
     found: dict[str, dict[str, Judged]] = {task: {} for task in prompts}
     for row, target in targets.items():
         loaded, _ = load_trained(target)
-        policy = reading_policy(loaded)
+        policy = reading_policy(loaded, shelf=shelf)
         inputs = make_inputs(loaded)
         with phase(f"{row} answers"):
             for task, asked in prompts.items():
@@ -316,6 +326,11 @@ def last_lines(summary: Mapping[str, Any], report: Path) -> tuple[str, ...]:
     )
 
 
+def arithmetic_of(run: str) -> str:
+    """What a run computed in, as its own recipe keeps it."""
+    return str(Journal.open(run).recipe()["model"]["dtype"])
+
+
 def _described(settings: Settings, summary: Mapping[str, Any], run: str) -> dict[str, str]:
     """What a reader needs to repeat it."""
     packages = json.loads((Path(run) / "environment.json").read_text())["packages"]
@@ -325,6 +340,7 @@ def _described(settings: Settings, summary: Mapping[str, Any], run: str) -> dict
         "test scenes": f"{settings.test_scenes} for descriptions, {settings.other_scenes} for each other task",
         "DPO": f"beta {settings.beta}, label smoothing {settings.label_smoothing}, "
         f"learning rate {settings.learning_rate:g}, {settings.epochs} pass(es), full fine-tuning of the language model",
+        "arithmetic": f"{summary['arithmetic']}, {torch.get_num_threads()} threads",
         "versions": ", ".join(f"{name} {packages[name]}" for name in ("sightline", "torch", "transformers")),
     }
 

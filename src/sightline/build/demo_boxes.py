@@ -31,6 +31,8 @@ from sightline.world.prompts import exact_group, task_prompts
 from sightline.world.tasks import find_task, make_question
 
 ROWS = ("start", "sft_boxes", "grpo", "ceiling")
+KEPT = "features"
+"""Folder of the features of training scenes, which two runs share while the demo lasts."""
 FIRST_SCENE = 100_000
 """Scenes of the second act lie behind those of the first."""
 
@@ -82,7 +84,9 @@ class Played:
         return interval_of_draws((self.map_draws[row] - start) / (ceiling - start))
 
 
-def second_act(settings: BoxSettings, *, aligned: str, seed: int, out: Path, console: Console, go_on: str) -> Played:
+def second_act(
+    settings: BoxSettings, *, aligned: str, seed: int, out: Path, shelf: Path, console: Console, go_on: str
+) -> Played:
     """Train from the run `aligned` on, and judge start, SFT, GRPO and ceiling on the same scenes."""
     start = out / "aligned"
     if not start.exists():
@@ -94,7 +98,7 @@ def second_act(settings: BoxSettings, *, aligned: str, seed: int, out: Path, con
             recipe = make_recipe(_recipe(settings, row, start, files[row], seed=seed, out=out))
             runs[row] = train(recipe, go_on=go_on)
     targets = {"start": str(start), **{row: str(folder) for row, folder in runs.items()}, "ceiling": "world:ceiling"}
-    judged = _judge(settings, {row: targets[row] for row in ROWS}, console)
+    judged = _judge(settings, {row: targets[row] for row in ROWS}, shelf, console)
     answers = {row: found.answers for row, found in judged["detect"].items()}
     true = judged["detect"]["start"].true_boxes
     with phase("comparing boxes"):
@@ -145,7 +149,7 @@ def _recipe(
         "name": f"demo-{row.replace('_', '-')}",
         "out": str(out / row),
         "seed": seed,
-        "model": {"path": str(start), "train": "full"},
+        "model": {"path": str(start), "train": "full", "features_folder": str(out / KEPT)},
         "data": {"files": list(files)},
         "objective": {"kind": "sft"},
         "optim": {"learning_rate": settings.learning_rate, "schedule": "constant"},
@@ -170,13 +174,15 @@ def _recipe(
     return blocks
 
 
-def _judge(settings: BoxSettings, targets: Mapping[str, str], console: Console) -> dict[str, dict[str, Judged]]:
+def _judge(
+    settings: BoxSettings, targets: Mapping[str, str], shelf: Path, console: Console
+) -> dict[str, dict[str, Judged]]:
     sizes = {"detect": settings.test_scenes, "describe": settings.described_scenes}
     prompts = {task: task_prompts(task, "test", size) for task, size in sizes.items()}
     found: dict[str, dict[str, Judged]] = {task: {} for task in prompts}
     for row, target in targets.items():
         loaded, _ = load_trained(target)
-        policy = reading_policy(loaded)
+        policy = reading_policy(loaded, shelf=shelf)
         with phase(f"{row} answers"):
             for task, asked in prompts.items():
                 found[task][row] = judge_task(policy, make_inputs(loaded), find_task(task), asked)
