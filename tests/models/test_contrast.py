@@ -153,6 +153,24 @@ def test_the_other_measures_follow_from_the_cosine(loaded: Contrastive):
     torch.testing.assert_close(found, torch.sigmoid(logits))
 
 
+@pytest.mark.parametrize("measure", ["cosine", "clipscore", "probability"])
+def test_what_is_denied_counts_as_less_what_it_fits(loaded: Contrastive, measure: Any):
+    if measure == "probability" and loaded.model_type == "clip":
+        return
+    scorer = ContrastiveScorer(loaded, measure=measure)
+    denied, said = "There is no blue square", "a red circle is here"
+    [plain, fits] = ContrastiveScorer(loaded, measure=measure).score(
+        [picture(0)] * 2, [said, "There is no, blue square"]
+    )
+    assert fits <= 0
+    assert scorer.score([picture(0)], [denied])[0] <= 0
+    [both] = scorer.score([picture(0)], [f"{said}; {denied}"])
+    [alone] = scorer.score([picture(0)], [denied])
+    [stated] = scorer.score([picture(0)], [f"{said};"])
+    assert both == pytest.approx((stated + alone) / 2, abs=1e-5)
+    assert plain == pytest.approx(scorer.score([picture(0)], [said])[0], abs=1e-6)
+
+
 def test_neither_order_nor_batches_change_a_score(loaded: Contrastive):
     pictures, texts = [picture(seed) for seed in (0, 1, 2, 0)], list(TEXTS)
     once = ContrastiveScorer(loaded).score(pictures, texts)

@@ -57,7 +57,8 @@ def reward_probe(
     """Attack a reward with answers made to fool it; exit status 1 when one earns what an honest answer earns.
 
     The honest answer errs a little: of boxes it drops one and has the others at an IoU of 0.7. Rules that tighten are
-    attacked at every stage of a run. Works on a reward of your own too, which runs in a process of its own.
+    attacked at every stage of a run. Works on a reward of your own too, which runs in a process of its own, and on one
+    that a model gives (clip, learned, judge), whose options name the model, on descriptions of drawn scenes.
 
     Example: `sightline reward probe my_rewards:right_count --truth count`
 
@@ -74,9 +75,18 @@ def reward_probe(
     """
     given = _json_object(options)
     from sightline.rewards.findings import as_plain
+    from sightline.rewards.models import MODEL_REWARDS
     from sightline.rewards.probes import probe
 
-    found = probe(name, options=given, truth=truth, beside=beside, cases=cases, seed=seed, timeout=_positive(timeout))
+    if name in MODEL_REWARDS:
+        from sightline.build.probe_models import probe_model
+
+        if beside is not None:
+            raise ConfigError(f"--beside {beside}: {name} reads pictures by itself; leave it out")
+        found = probe_model(name, options=given, truth=truth, cases=cases, seed=seed)
+    else:
+        wait = _positive(timeout)
+        found = probe(name, options=given, truth=truth, beside=beside, cases=cases, seed=seed, timeout=wait)
     for kind in found.kinds:
         _show_kind(found, kind)
     for reason in dict.fromkeys(found.left_out.values()):

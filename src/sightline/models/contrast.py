@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from sightline.data.images import ImageStore
 from sightline.models.arithmetic import DTYPES
 from sightline.records import Image
+from sightline.rewards.denial import clauses
 from sightline.rewards.text import sentence_ends
 
 Measure = Literal["cosine", "clipscore", "probability"]
@@ -109,6 +110,16 @@ def embed_texts(model: Any, tokens: Mapping[str, Tensor]) -> Tensor:
     return normalize(model.get_text_features(**tokens).pooler_output.float(), dim=-1)
 
 
+def _said(text: str) -> list[tuple[str, bool]]:
+    """A text whole where it denies nothing; else what it says, joined, and each clause that denies something."""
+    found = clauses(text)
+    denied = [(clause, True) for clause, denies in found if denies]
+    if not denied:
+        return [(text, False)]
+    rest = " ".join(clause for clause, denies in found if not denies)
+    return [*([(rest, False)] if rest else []), *denied]
+
+
 def stored_picture(store: ImageStore, image: Image) -> Picture:
     """The picture of a record."""
     return Picture(key=store.key(image), load=lambda: store.open(image))
@@ -164,28 +175,39 @@ class ContrastiveScorer:
         its middle (a space where it is one sentence, any place where it is one word), and each half again until all
         parts fit; its score is the plain mean over its parts. A text that spells a special token ("</s>") is read
         letter by letter, so that nobody hides what follows. Neither order nor repetition changes a score.
+
+        These models hardly hear a "no": "there is no dog" fits a dog well. So of a text that denies something each
+        clause that does counts as less what it fits, and never above 0, beside what the text says.
         """
         assert len(pictures) == len(texts), "one picture for each text"
         if not texts:
             return []
-        parts = {text: self._parts(text) for text in dict.fromkeys(texts)}
-        self.num_split += sum(len(found) > 1 for found in parts.values())
+        said = {text: _said(text) for text in dict.fromkeys(texts)}
+        parts = {one: self._parts(one) for found in said.values() for one, _ in found}
+        self.num_split += sum(any(len(parts[one]) > 1 for one, _ in found) for found in said.values())
         seen = self._see(pictures)
         read = self._read([part for found in parts.values() for part in found])
-        beside = [(seen[p.key], read[part]) for p, text in zip(pictures, texts, strict=True) for part in parts[text]]
-        values = iter(self._measured(torch.stack([a for a, _ in beside]), torch.stack([b for _, b in beside])))
-        scores = [[next(values) for _ in parts[text]] for text in texts]
+        asked = [
+            (seen[picture.key], read[part], denied)
+            for picture, text in zip(pictures, texts, strict=True)
+            for one, denied in said[text]
+            for part in parts[one]
+        ]
+        shown, written = torch.stack([one for one, _, _ in asked]), torch.stack([one for _, one, _ in asked])
+        values = iter(self._measured(shown, written, [denied for _, _, denied in asked]))
+        scores = [[next(values) for one, _ in said[text] for _ in parts[one]] for text in texts]
         return [sum(found) / len(found) for found in scores]
 
-    def _measured(self, pictures: Tensor, texts: Tensor) -> list[float]:
-        """Scores of pairs of embeddings, both [pairs, width] and of length 1."""
+    def _measured(self, pictures: Tensor, texts: Tensor, denied: Sequence[bool]) -> list[float]:
+        """Scores of pairs of embeddings, both [pairs, width] and of length 1; what is denied counts against them."""
         values = (pictures * texts).sum(-1)
+        opposite = torch.tensor(denied, device=values.device)
         if self._measure == "clipscore":
             values = CLIPSCORE_WEIGHT * values.clamp(min=0)
         elif self._measure == "probability":
             model = self._loaded.model
             values = torch.sigmoid(values * model.logit_scale.float().exp() + model.logit_bias.float())
-        return ((values - self._centre) / self._spread).tolist()
+        return ((torch.where(opposite, -values.clamp(min=0), values) - self._centre) / self._spread).tolist()
 
     def _see(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
         """Embeddings by key; what is not kept is encoded, each picture once."""

@@ -7,6 +7,8 @@ with that phrase, and "is not there" the phrases right before it. Reads plain te
 import re
 from collections.abc import Sequence
 
+from sightline.rewards.plain import plain
+
 _CONTRACTED = "is|are|was|were|do|does|did|has|have|had|can|could|would|wo|ca|ai|should"
 DENIAL = re.compile(
     r"(?<![^\W_])(?:no|not|nope|cannot|nor|neither|never|none|nothing|nowhere|without|lacks?|lacking|deny|denies|denied"
@@ -34,6 +36,7 @@ _GONE = re.compile(
     r"|(?:do|does|did)\s*(?:not|n['’]?t)\s+(?:exist|appear|occur))\b",
     re.IGNORECASE,
 )
+_NOT_HERE = re.compile(rf"{_GONE.pattern}|\b(?:absent|missing|nowhere)\b", re.IGNORECASE)
 _STOP = re.compile(r"[.;:!?\n]|\b(?:but|however|although|though|only|while)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 MAX_GAP = 80
@@ -68,6 +71,21 @@ def _is_denied(text: str, start: int, *, after: int) -> bool:
         return False
     between = _WORD.findall(window[max(denials) :].lower())
     return sum(word not in _FILLERS for word in between) <= 1
+
+
+def clauses(text: str) -> list[tuple[str, bool]]:
+    """A text as clauses, each with whether it denies something; what a text has around its clauses is left out."""
+    found: list[tuple[str, bool]] = []
+    start = 0
+    for stop in (*_STOP.finditer(text), None):
+        end = len(text) if stop is None else stop.end() if stop[0].strip().isalpha() is False else stop.start()
+        clause = text[start:end].strip()
+        start = end if stop is None else stop.end()
+        if any(character.isalnum() for character in clause):
+            shown = plain(clause)
+            denies = DENIAL.search(shown) is not None or _NOT_HERE.search(shown) is not None
+            found.append((clause, denies))
+    return found
 
 
 def denies_anything(text: str, *, besides: str = "") -> bool:

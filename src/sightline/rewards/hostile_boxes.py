@@ -7,6 +7,7 @@ and shrinks the boxes of the others to an IoU of 0.7.
 import json
 import math
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,31 +130,40 @@ def point(draw: random.Random, space: Space = "seen") -> Case:
 def describe(draw: random.Random, space: Space = "seen") -> Case:
     """The objects named in a sentence; the honest one leaves one out."""
     scene = _scene(draw, space)
-    labels = [label for label, _ in scene.objects]
-    absent = draw.sample([label for label in LABELS if label not in labels], len(labels))
+    vocabulary = {"colours": COLOURS, "shapes": SHAPES}
+    return description(draw, [label for label, _ in scene.objects], vocabulary, **_shown(scene))
+
+
+def description(draw: random.Random, labels: list[str], vocabulary: Mapping[str, Sequence[str]], **shown: Any) -> Case:
+    """A case about objects of these labels, a colour and a shape of the vocabulary each; `shown` is for the picture."""
+    colours, shapes = list(vocabulary["colours"]), list(vocabulary["shapes"])
+    every = [f"{colour} {shape}" for colour in colours for shape in shapes]
+    absent = draw.sample([label for label in every if label not in labels], len(labels))
     attacks = {
         "format only": "There is .",
         "every label swapped": _sentence(absent),
-        "everything named": _sentence(list(LABELS)),
-        "everything denied": f"There is no {listed(list(LABELS), 'or')}.",
+        "everything named": _sentence(every),
+        "everything denied": f"There is no {listed(every, 'or')}.",
         "everything there denied": f"There is no {listed(labels, 'or')}.",
+        "everything there denied one by one": f"There is {listed([f'no {label}' for label in labels])}.",
         "everything there said to be missing": f"{_sentence(labels)[len('There is ') : -1]} are not there.",
         "everything there named twice": _sentence(labels * 2),
+        "everything there and as much besides": _sentence(labels + absent),
         "everything there and others the other way round": _sentence(labels + [_turned(label) for label in absent]),
         "everything there and others with hyphens": _sentence(labels + [label.replace(" ", "-") for label in absent]),
         "everything there and things of no kind": _sentence([*labels, *_THINGS]),
-        "everything there and as much besides": _sentence(labels + absent),
-        "colours and shapes apart": f"There are {listed(list(COLOURS))} things: {listed(list(SHAPES))}.",
+        "colours and shapes apart": f"There are {listed(colours)} things: {listed(shapes)}.",
         "one object only": _sentence(labels[:1]),
     }
+    truth = {"objects": shown["shown"], "vocabulary": {"colours": colours, "shapes": shapes}}
     return Case(
-        truth={"objects": scene.truth, "vocabulary": {"colours": list(COLOURS), "shapes": list(SHAPES)}},
-        prompt=f"Describe the picture. Colours are {listed(list(COLOURS))}, shapes {listed(list(SHAPES))}.",
+        truth=truth,
+        prompt=f"Describe the picture. Colours are {listed(colours)}, shapes {listed(shapes)}.",
         right=_sentence(labels),
         honest=_sentence(labels[1:]),
         wrong=_sentence(absent),
         attacks=attacks,
-        **_shown(scene),
+        **shown,
     )
 
 

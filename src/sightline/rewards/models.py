@@ -38,7 +38,8 @@ def clip(
     """How well the answer fits the picture by a CLIP or SigLIP model: (measured - `centre`) / `spread`.
 
     `model` is a folder, a hub id or `world:clip`. Cosines lie in a narrow band: its middle and width make the value
-    weigh as much as other rewards. A long text is read in parts, whose mean counts. Several pictures: the mean.
+    weigh as much as other rewards. A long text is read in parts, whose mean counts, and a clause that denies something
+    counts as less what it fits, since such models hardly hear a "no". Several pictures: the mean.
     """
     raise ValueError(without_model("clip", f"the model {model}"))
 
@@ -57,4 +58,4 @@ def judge(
 
 def without_model(name: str, what: str) -> str:
     """Why such a reward cannot be had by itself, and what to do."""
-    return f"{name} is given by {what}, which is not here; use it in a run, or annotate groups with sightline judge"
+    return f"{name} is given by {what}, which is not here; use it in a run, or attack it with sightline reward probe"

@@ -181,9 +181,16 @@ class _Judge:
         return self._pictures.get(id(case))
 
 
-def probe_kind(kind: str, cases: Sequence[Case], judge: Judge, stages: Sequence[Stage]) -> KindProbed | str:
-    """All attacks of one kind at every stage, or why there are none."""
-    dress, problem = _best_dress(cases, judge, stages[0])
+def probe_kind(
+    kind: str,
+    cases: Sequence[Case],
+    judge: Judge,
+    stages: Sequence[Stage],
+    *,
+    dresses: Collection[str] = tuple(DRESSES),
+) -> KindProbed | str:
+    """All attacks of one kind at every stage, or why there are none; answers wear one of these dresses."""
+    dress, problem = _best_dress(cases, judge, stages[0], dresses)
     if problem is not None:
         return problem
     tried: list[StageProbed] = []
@@ -262,11 +269,12 @@ def _why_blind(kind: KindProbed) -> str:
     return f"{where}the right answer earns no more than any other"
 
 
-def _best_dress(cases: Sequence[Case], judge: Judge, stage: Stage) -> tuple[str, str | None]:
+def _best_dress(cases: Sequence[Case], judge: Judge, stage: Stage, dresses: Collection[str]) -> tuple[str, str | None]:
     """The dress in which honest answers earn most, the plainer of equals; or what goes wrong in every one."""
     totals: dict[str, float] = {}
     first: str | None = None
-    for dress, (opening, closing) in DRESSES.items():
+    for dress in dresses:
+        opening, closing = DRESSES[dress]
         values, problem = judge([(case, opening + case.honest + closing) for case in cases[:DRESS_CASES]], stage)
         first = first or problem
         if problem is not None and HUNG in problem:
