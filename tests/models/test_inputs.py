@@ -2,6 +2,7 @@ import copy
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
@@ -9,7 +10,7 @@ from PIL import Image as Pillow
 from sightline.models.inputs import Inputs, PictureLimits
 from sightline.records import Completion, Image, Message, Prompt, RecordError
 from tests.families import family_loaded
-from tests.tiny import KINDS, PICTURE_TOKENS, png, tiny_inputs, tiny_loaded, tiny_prompt
+from tests.tiny import KINDS, PICTURE_TOKENS, png, tiny_inputs, tiny_loaded, tiny_policy, tiny_prompt
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +49,9 @@ def test_images_stand_where_the_message_has_them(inputs: Inputs):
     assert inputs.text(ids[first + PICTURE_TOKENS :]).strip().startswith("blue")
 
 
-def test_an_image_is_known_by_its_content_and_its_settings(inputs: Inputs):
-    limited = Inputs(
-        processor=inputs.processor,
-        family=inputs.family,
-        turns=inputs.turns,
-        store=inputs.store,
-        limits=PictureLimits(longest_side=8),
-    )
+def test_an_image_is_known_by_its_content_and_its_settings():
+    inputs = tiny_inputs(family_loaded("qwen2-vl"))
+    limited = replace(inputs, limits=PictureLimits(longest_side=8))
     keys = [inputs.image(Image(data=png(seed)), alone=True).key for seed in (0, 0, 1)]
     assert keys[0] == keys[1] != keys[2]
     assert limited.image(Image(data=png(0)), alone=True).key != keys[0]
@@ -124,16 +120,48 @@ def test_turns_that_the_template_does_not_take_are_refused_with_its_words(inputs
         replace(inputs, processor=processor).render(prompt)
 
 
+def held(size: tuple[int, int]) -> Image:
+    pixels = np.random.default_rng(size[0]).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).save(buffer, "PNG")
+    return Image(data=buffer.getvalue())
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen2.5-vl", "qwen3-vl"])
 @pytest.mark.parametrize(
-    ("limits", "size"),
+    ("limits", "bounds"),
     [
-        (PictureLimits(), (40, 20)),
-        (PictureLimits(longest_side=20), (20, 10)),
-        (PictureLimits(max_pixels=200), (20, 10)),
-        (PictureLimits(min_pixels=3200), (80, 40)),
-        (PictureLimits(longest_side=30, max_pixels=200), (20, 10)),
-        (PictureLimits(longest_side=100, max_pixels=10_000, min_pixels=10), (40, 20)),
+        (PictureLimits(longest_side=20), (64, 200)),
+        (PictureLimits(max_pixels=500), (64, 500)),
+        (PictureLimits(min_pixels=900), (900, 1024)),
+        (PictureLimits(longest_side=30, max_pixels=200), (64, 200)),
+        (PictureLimits(longest_side=100, max_pixels=10_000, min_pixels=10), (64, 1024)),
+        (PictureLimits(max_pixels=10), (64, 64)),
     ],
 )
-def test_pictures_are_brought_within_their_limits(limits: PictureLimits, size: tuple[int, int]):
-    assert limits.apply(Pillow.new("RGB", (40, 20))).size == size
+def test_a_picture_within_limits_is_what_the_models_own_processor_makes_of_it_in_one_resizing(
+    name: str, limits: PictureLimits, bounds: tuple[int, int]
+):
+    inputs = replace(tiny_inputs(family_loaded(name)), limits=limits)
+    picture = held((40, 20))
+    own, size = inputs.processor.image_processor, {"shortest_edge": bounds[0], "longest_edge": bounds[1]}
+    wanted = own([inputs.store.open(picture)], return_tensors="pt", size=size)
+    found = inputs.image(picture, alone=True)
+    assert torch.equal(found.load(), wanted["pixel_values"])
+    assert found.grid == tuple(wanted["image_grid_thw"][0].tolist())
+
+
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm", "internvl"])
+def test_limits_leave_fewer_tiles_and_the_family_still_counts_them(name: str):
+    free = tiny_inputs(family_loaded(name))
+    few = replace(free, limits=PictureLimits(max_pixels=64))
+    policy = tiny_policy(family_loaded(name))
+    tokens = [inputs.image(held((64, 20)), alone=True) for inputs in (free, few)]
+    assert tokens[1].num_tokens < tokens[0].num_tokens
+    assert [len(feature) for feature in policy.vision.features(tokens).values()] == [t.num_tokens for t in tokens]
+
+
+@pytest.mark.parametrize("name", ["llava-clip", "llava-siglip", "llava-onevision", "gemma3", "paligemma"])
+def test_limits_are_refused_where_every_picture_gets_the_same_frames(name: str):
+    with pytest.raises(ValueError, match="gives every picture the same frames, whatever its size; leave them out"):
+        replace(tiny_inputs(family_loaded(name)), limits=PictureLimits(max_pixels=100))

@@ -12,7 +12,7 @@ from sightline.build.reward_models import RewardModel, load_reward_model
 from sightline.config.judge import load_judge
 from sightline.config.rl import RewardEntry
 from sightline.models.contrast import ContrastiveScorer, load_contrastive, stored_picture
-from sightline.models.inputs import Inputs
+from sightline.models.inputs import Inputs, PictureLimits
 from sightline.models.load import Loaded
 from sightline.models.scorers import Rating
 from sightline.records import Completion, Prompt, RecordError
@@ -121,7 +121,8 @@ def judge_scorer(options: Mapping[str, Any], readers: Mapping[str, Inputs], stac
 
 def _reader(inputs: Inputs, loaded: Loaded) -> Inputs:
     """The scorer's own reader of prompts, on the pictures of the policy's."""
-    return replace(inputs, processor=loaded.processor, family=loaded.family, turns=loaded.turns)
+    limits = PictureLimits() if loaded.family.within is None else inputs.limits
+    return replace(inputs, processor=loaded.processor, family=loaded.family, turns=loaded.turns, limits=limits)
 
 
 def _tokens(reader: Inputs, completion: Completion) -> tuple[int, ...]:

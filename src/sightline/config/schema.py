@@ -79,11 +79,11 @@ class Model(BaseModel):
     train_projector: bool = False
     """Train the projector (merger) between tower and language model too."""
     min_pixels: Count | None = None
-    """Smaller images are enlarged to this many pixels (models with free image sizes); null: as published."""
+    """Smaller images are enlarged to this many pixels (Qwen-VL, Idefics3, SmolVLM, InternVL); null: as published."""
     max_pixels: Count | None = None
-    """Larger images are shrunk to this many pixels: the first knob for memory; null: as published."""
+    """Larger images are shrunk to this many pixels (the same models): the first knob for memory; null: as published."""
     longest_side: Count | None = None
-    """Images are shrunk until their longer side has this many pixels; null leaves them."""
+    """Images are shrunk until their longer side has this many pixels (the same models); null leaves them."""
     kept_features_mib: Count = 1024
     """Memory for the features of pictures, which are kept for the run when tower and projector are frozen; the least
     recently used go first."""

@@ -12,18 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import TemplateError
-from PIL import Image as Pillow
 
 from sightline.batch import ImageInput, PromptTokens
 from sightline.data.images import ImageStore
 from sightline.models.families import Family, Look
+from sightline.models.families.family import Bounds
 from sightline.models.turns import Turns
 from sightline.records import Completion, Image, Prompt, RecordError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureLimits:
-    """Bounds on the picture before the model's own processor sees it; None leaves a bound out."""
+    """Bounds on the picture as the model sees it; None leaves a bound out. The model's own processor keeps them in the
+    one resizing that it makes anyway, so that no picture is resampled twice."""
 
     min_pixels: int | None = None
     """Smaller pictures are enlarged to this area."""
@@ -32,19 +33,17 @@ class PictureLimits:
     longest_side: int | None = None
     """Longer pictures are reduced to this side."""
 
-    def apply(self, picture: Pillow.Image) -> Pillow.Image:
-        """The picture within the bounds, aspect kept."""
-        width, height = picture.size
-        scale = 1.0
-        if self.max_pixels is not None:
-            scale = min(scale, math.sqrt(self.max_pixels / (width * height)))
+    @property
+    def any(self) -> bool:
+        """Whether there is a bound."""
+        return any(bound is not None for bound in (self.min_pixels, self.max_pixels, self.longest_side))
+
+    def bounds(self, width: int, height: int) -> Bounds:
+        """Least and most pixels of a picture of this size, whose aspect is kept."""
+        most = [] if self.max_pixels is None else [self.max_pixels]
         if self.longest_side is not None:
-            scale = min(scale, self.longest_side / max(width, height))
-        if self.min_pixels is not None and width * height * scale**2 < self.min_pixels:
-            scale = math.sqrt(self.min_pixels / (width * height))
-        if scale == 1.0:
-            return picture
-        return picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), Pillow.Resampling.BICUBIC)
+            most.append(math.floor(width * height * (self.longest_side / max(width, height)) ** 2))
+        return self.min_pixels or 0, max(1, min(most)) if most else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +80,12 @@ class Inputs:
     """What is kept of each image that was seen, by key, so that a picture is opened only to be encoded."""
 
     def __post_init__(self) -> None:
-        """Hash the settings once."""
+        """Hash the settings once, and refuse bounds that would only blur pictures."""
+        if self.limits.any and self.family.within is None:
+            raise ValueError(
+                f"model.max_pixels, min_pixels and longest_side bound pictures whose size the model follows, and "
+                f"{self.family.name}'s processor gives every picture the same frames, whatever its size; leave them out"
+            )
         settings = {"processor": self.processor.image_processor.to_dict(), "limits": repr(self.limits)}
         found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         object.__setattr__(self, "settings_hash", found[:16])
@@ -178,7 +182,13 @@ class Inputs:
         return [len(self.text(ids[: number + 1])) for number in range(len(ids))]
 
     def _loader(self, image: Image, alone: bool) -> Callable[[], Look]:
-        return lambda: self.family.look(self.processor, self.limits.apply(self.store.open(image)), alone)
+        def load() -> Look:
+            picture = self.store.open(image)
+            if self.family.within is None or not self.limits.any:
+                return self.family.look(self.processor, picture, alone)
+            return self.family.within(self.processor, picture, alone, self.limits.bounds(*picture.size))
+
+        return load
 
     def _word(self, token: int) -> str:
         return self.processor.tokenizer.convert_ids_to_tokens(token)

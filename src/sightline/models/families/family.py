@@ -16,6 +16,8 @@ from sightline.batch import PromptTokens
 from sightline.rewards.boxes import Space
 
 Grid = tuple[int, ...]
+Bounds = tuple[int, int | None]
+"""Least and most pixels of a picture as the model sees it; None for no end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,9 @@ class Family:
     """Arguments of the language model by which deep features enter, each [1, places, width], zero where no image is."""
     covers: frozenset[str] = frozenset()
     """What is held to the twin beyond plain causal layers: kinds of layers, or names of settings."""
+    within: Callable[[Any, Pillow.Image, bool, Bounds], Look] | None = None
+    """`look`, resized once by the processor to what lies within bounds; None where the processor gives every picture
+    the same frames."""
     company: bool = False
     """Whether a picture is read otherwise when there are others in its prompt."""
 

@@ -12,11 +12,24 @@ from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from sightline.batch import PromptTokens
-from sightline.models.families.family import Family, Grid, Look, images_of
+from sightline.models.families.family import Bounds, Family, Grid, Look, images_of
 
 
 def _look(processor: Any, picture: Pillow.Image, alone: bool) -> Look:
-    found = processor.image_processor([picture], return_tensors="pt")
+    return _seen(processor, picture, dict(processor.image_processor.size))
+
+
+def _look_within(processor: Any, picture: Pillow.Image, alone: bool, bounds: Bounds) -> Look:
+    """The checkpoint's own bounds hold too."""
+    own = dict(processor.image_processor.size)
+    least, most = own["shortest_edge"], own["longest_edge"]
+    lower = min(max(least, bounds[0]), most)
+    upper = most if bounds[1] is None else max(lower, min(most, bounds[1]))
+    return _seen(processor, picture, {"shortest_edge": lower, "longest_edge": upper})
+
+
+def _seen(processor: Any, picture: Pillow.Image, size: dict[str, int]) -> Look:
+    found = processor.image_processor([picture], return_tensors="pt", size=size)
     frames, rows, columns = (int(n) for n in found["image_grid_thw"][0])
     patch = processor.image_processor.patch_size
     return Look(pixels=found["pixel_values"], grid=(frames, rows, columns), size=(columns * patch, rows * patch))
@@ -97,6 +110,7 @@ QWEN2_5_VL = Family(
     tower=lambda model: model.model.visual,  # type: ignore[union-attr]
     projector=lambda model: model.model.visual.merger,  # type: ignore[union-attr]
     look=_look,
+    within=_look_within,
     spell=_spell,
     encode=_encode,
     plain=_plain,

@@ -4,6 +4,7 @@
 that is not cut. InternVL needs none: its tiles stand in one run.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,11 +14,19 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from sightline.batch import PromptTokens
-from sightline.models.families.family import Family, Grid, Look, image_token_named_image, images_of
+from sightline.models.families.family import Bounds, Family, Grid, Look, image_token_named_image, images_of
 
 
 def _look_idefics(processor: Any, picture: Pillow.Image, alone: bool) -> Look:
-    found = processor.image_processor([picture], return_tensors="pt", return_row_col_info=True)
+    return _look_idefics_within(processor, picture, alone, (0, None))
+
+
+def _look_idefics_within(processor: Any, picture: Pillow.Image, alone: bool, bounds: Bounds) -> Look:
+    """Its longer side is brought to a length before it is cut; bounds on pixels bound that length."""
+    own = int(dict(processor.image_processor.size)["longest_edge"])
+    side = own if bounds[1] is None else min(own, _longer_side(picture, bounds[1]))
+    size = {"longest_edge": max(side, _longer_side(picture, bounds[0]), 1)}
+    found = processor.image_processor([picture], return_tensors="pt", return_row_col_info=True, size=size)
     pixels = found["pixel_values"][0]
     mask = found.get("pixel_attention_mask")
     if mask is not None and not bool(mask.bool().all()):
@@ -28,6 +37,12 @@ def _look_idefics(processor: Any, picture: Pillow.Image, alone: bool) -> Look:
     rows, columns = int(found["rows"][0][0]), int(found["cols"][0][0])
     height, width = pixels.shape[-2:]
     return Look(pixels=pixels, grid=(rows, columns), size=(max(1, columns) * width, max(1, rows) * height))
+
+
+def _longer_side(picture: Pillow.Image, pixels: int) -> int:
+    """Of the picture at so many pixels."""
+    width, height = picture.size
+    return int(max(width, height) * math.sqrt(pixels / (width * height)))
 
 
 def _spell_idefics(processor: Any, look: Look) -> str:
@@ -76,6 +91,7 @@ IDEFICS3 = Family(
     tower=lambda model: model.model.vision_model,  # type: ignore[union-attr]
     projector=lambda model: model.model.connector,  # type: ignore[union-attr]
     look=_look_idefics,
+    within=_look_idefics_within,
     spell=_spell_idefics,
     encode=_encode_idefics,
     plain=_plain_idefics,
@@ -86,8 +102,17 @@ SMOLVLM = replace(IDEFICS3, name="SmolVLM", model_types=("smolvlm",))
 
 def _look_internvl(processor: Any, picture: Pillow.Image, alone: bool) -> Look:
     """Cut into tiles whatever the image processor's own default says: the model's processor asks for it too."""
-    pixels = processor.image_processor([picture], return_tensors="pt", crop_to_patches=True)["pixel_values"]
-    return Look(pixels=pixels, size=picture.size)
+    return _look_internvl_within(processor, picture, alone, (0, None))
+
+
+def _look_internvl_within(processor: Any, picture: Pillow.Image, alone: bool, bounds: Bounds) -> Look:
+    """Bounds on pixels bound the number of tiles."""
+    given, own = processor.image_processor, dict(processor.image_processor.size)
+    tile = own["height"] * own["width"]
+    most = given.max_patches if bounds[1] is None else max(1, min(given.max_patches, bounds[1] // tile))
+    least = min(most, max(given.min_patches, bounds[0] // tile))
+    cut = {"crop_to_patches": True, "min_patches": least, "max_patches": most}
+    return Look(pixels=given([picture], return_tensors="pt", **cut)["pixel_values"], size=picture.size)
 
 
 def _context_token(tokenizer: Any) -> str:
@@ -117,6 +142,7 @@ INTERNVL = Family(
     tower=lambda model: model.model.vision_tower,  # type: ignore[union-attr]
     projector=lambda model: model.model.multi_modal_projector,  # type: ignore[union-attr]
     look=_look_internvl,
+    within=_look_internvl_within,
     spell=_spell_internvl,
     encode=_encode_internvl,
     plain=_plain_internvl,
