@@ -30,6 +30,7 @@ COMMANDS = (
     "train",
     "resume",
     "sample",
+    "chat",
     "evaluate",
     "export",
     "report",

@@ -11,7 +11,7 @@ from sightline.build.runs import measure
 from sightline.config.rl import RewardEntry
 from sightline.data.check import CheckReport, check
 from sightline.data.files import write_groups
-from sightline.data.images import ImageStore
+from sightline.data.images import ImageStore, embedded
 from sightline.evaluation.run import Judged, judge_answers, judge_task
 from sightline.evaluation.statistics import Interval, ratio
 from sightline.models.inputs import Inputs
@@ -19,7 +19,7 @@ from sightline.models.load import Loaded, load_model
 from sightline.models.reading import reading_policy
 from sightline.models.sampler import SamplingParams, sample
 from sightline.progress import Say, announced, phase, say
-from sightline.records import Completion, Group, Image, Message, Prompt, RecordError
+from sightline.records import Completion, Group, Message, Prompt
 from sightline.world.annotators import annotate
 from sightline.world.prompts import exact_group, picture_png, task_prompts
 from sightline.world.scenes import make_scene, truth
@@ -45,7 +45,7 @@ def sample_answers(
     if num > 1 and temperature == 0:
         raise ValueError("--num above 1 with temperature 0 would print one answer several times; set --temperature 1")
     loaded, recipe = load_trained(target)
-    parts = tuple(_picture(path) for path in images)
+    parts = tuple(embedded(path) for path in images)
     asked = Prompt(id="0", messages=(Message(role="user", content=(*parts, prompt)),))
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
 
@@ -60,16 +60,6 @@ def sample_answers(
     base = load_start(recipe)
     found = [("base", rated) for rated in answers(base, inputs_of(recipe, base))]
     return found + [("tuned", rated) for rated in answers(loaded, inputs_of(recipe, loaded))]
-
-
-def _picture(path: Path) -> Image:
-    """The file as an embedded image, opened once so that an error names it."""
-    image = Image(data=path.read_bytes())
-    try:
-        ImageStore(None).open(image)
-    except RecordError as error:
-        raise RecordError(str(path), error.problem, error.cure) from error
-    return image
 
 
 def _answers(loaded: Loaded, inputs: Inputs, asked: Prompt, params: SamplingParams, num: int) -> list[str]:

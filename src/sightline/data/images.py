@@ -98,6 +98,17 @@ class ImageStore:
             )
 
 
+def embedded(path: Path) -> Image:
+    """A file that the user names as an image that carries it, opened once so that an error names it."""
+    store = ImageStore(path.resolve().parent)
+    try:
+        image = Image(data=store.read(Image(path=path.resolve().name)))
+        store.open(image)
+    except RecordError as error:
+        raise RecordError(str(path), error.problem, error.cure) from error
+    return image
+
+
 def _name(image: Image) -> str:
     return "embedded image" if image.path is None else f"image {image.path!r}"
 
