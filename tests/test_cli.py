@@ -31,6 +31,7 @@ COMMANDS = (
     "resume",
     "sample",
     "chat",
+    "env",
     "evaluate",
     "export",
     "report",

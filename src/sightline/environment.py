@@ -2,10 +2,12 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
@@ -20,6 +22,19 @@ _PACKAGES = (
     "pillow",
 )
 
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "MKL_NUM_THREADS",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "CUDA_VISIBLE_DEVICES",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+)
+_EXTRA = re.compile(r"extra == ['\"]([\w.-]+)['\"]")
+_NAME = re.compile(r"[\w.-]+")
+
 
 def environment() -> dict[str, Any]:
     """Where this process runs: versions, machine, commit of the current folder and command line."""
@@ -33,6 +48,42 @@ def environment() -> dict[str, Any]:
         "argv": sys.argv,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, and the variables that decide how libraries use them; without torch."""
+    pages = (os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES"))
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "cores_allowed": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "memory": pages[0] * pages[1],
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+    }
+
+
+def extras() -> dict[str, list[str]]:
+    """By extra of the package, the packages of it that are missing."""
+    found: dict[str, list[str]] = {}
+    for line in metadata.requires("sightline") or ():
+        extra = _EXTRA.search(line)
+        name = _NAME.match(line)
+        if extra is None or name is None or extra[1] == "dev":
+            continue
+        missing = found.setdefault(extra[1], [])
+        if _version(name[0]) is None:
+            missing.append(name[0])
+    return found
+
+
+def _processor() -> str:
+    """Its name, where the system tells it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return named[1] if named is not None else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:
