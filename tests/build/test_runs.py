@@ -158,3 +158,15 @@ def test_a_run_says_what_it_used(world: Path, tmp_path: Path):
     assert json.loads((folder / "environment.json").read_text())["packages"]["torch"]
     assert Journal.open(folder).recipe()["reference"]["kind"] == "cached"
     assert any("log-probs of 24 answers computed" in line for line in said)
+
+
+def test_data_check_lists_answers_with_a_token_that_is_no_text(world: Path, tmp_path: Path):
+    asked, fine = tiny_prompt("x"), Completion(text=" red")
+    for name, bad in (("text", Completion(text="red</s> blue")), ("kept", Completion(text="red", token_ids=(9, 2, 9)))):
+        write_groups(tmp_path / f"{name}.jsonl", [Group(prompt=asked, completions=(fine, bad))])
+    recipe = tiny_recipe(world, tmp_path / "run")
+    found = build.check_data(files=[tmp_path / "text.jsonl", tmp_path / "kept.jsonl"], model=recipe.model.path)
+    assert [(row.field, row.problem) for row in found.bad_rows] == [
+        ("completions[1].text", "spells '</s>', which ends an answer"),
+        ("completions[1].text", "holds '</s>' inside, which ends an answer"),
+    ]
