@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.resume]
 NUM_STEPS = 60
 OBJECTIVES = {
     "grpo": {"kind": "grpo", "kl_weight": 0.02},
-    "reinforce": {"kind": "reinforce"},
+    "reinforce": {"kind": "reinforce_pp", "advantage": "reinforce"},
     "dpo": {"kind": "dpo", "beta": 0.5},
     "ppo": {"kind": "ppo", "kl_in_reward": 0.01},
 }

@@ -10,7 +10,7 @@ from sightline.batch import Batch, PromptTokens
 from sightline.build.loading import Row
 from sightline.build.run_judge import RunJudge
 from sightline.config import Recipe
-from sightline.config.rl import PolicyGradient
+from sightline.config.rl import ADVANTAGE_OF, PolicyGradient
 from sightline.data.stream import Stream
 from sightline.journal import Journal
 from sightline.models.forward import Policy
@@ -29,17 +29,6 @@ from sightline.train.pairing import Pairing
 from sightline.train.roles import Judge, Score
 from sightline.train.rollouts import RolloutFeed, RolloutPlan
 
-DEFAULT_RULES = {
-    "grpo": "grpo",
-    "dr_grpo": "dr_grpo",
-    "dapo": "grpo",
-    "gspo": "grpo",
-    "cispo": "grpo",
-    "rloo": "rloo",
-    "reinforce": "reinforce",
-    "reinforce_pp": "reinforce_pp",
-    "ppo": "gae",
-}
 CREDIT_OPTIONS = ("advantage", "kl_in_reward", "kl_target", "kl_horizon", "discount", "gae_lambda")
 """Keys of the objective's block that the feed reads, not the loss."""
 
@@ -179,7 +168,7 @@ def make_credit(recipe: Recipe, inputs: Inputs, reference: Callable[[Batch], Ten
     objective: Any = recipe.objective
     weights = tuple((entry.label or entry.name.rpartition(":")[2], entry.weight) for entry in recipe.rewards)
     return Credit(
-        rule=objective.advantage or DEFAULT_RULES[objective.kind],
+        rule=objective.advantage or ADVANTAGE_OF[objective.kind],
         token_budget=recipe.train.token_budget,
         reference=reference,
         kl_in_reward=objective.kl_in_reward,

@@ -20,6 +20,7 @@ from sightline.bounded import MAX_YAML, Unreadable, cut, parse_yaml, read_text
 from sightline.config.mistakes import ConfigError, first_mistake
 from sightline.config.rl import PolicyGradient
 from sightline.config.schema import Recipe
+from sightline.config.together import Contradiction, check_rewards
 from sightline.registry import did_you_mean
 
 COMMAND_LINE = "command line"
@@ -206,7 +207,7 @@ def _checked(values: dict[str, Any], origins: Mapping[_Path, str], source: str) 
         return _fill_in(recipe)
     except ValidationError as error:
         path, sentence = first_mistake(error)
-    except _Contradiction as error:
+    except Contradiction as error:
         path, sentence = error.path, error.sentence
     raise ConfigError(f"{origin_of(path, origins) or source}: {'.'.join(path)}: {sentence}")
 
@@ -218,32 +219,24 @@ def origin_of(path: _Path, origins: Mapping[_Path, str]) -> str | None:
     return next(reversed(below or around), None)
 
 
-class _Contradiction(Exception):
-    """Two keys that do not go together."""
-
-    def __init__(self, path: str, sentence: str) -> None:
-        self.path = tuple(path.split("."))
-        self.sentence = sentence
-
-
 def _fill_in(recipe: Recipe) -> Recipe:
     """Defaults that follow from other keys, written out; contradictions refused."""
     out = recipe.out if recipe.out is not None else f"runs/{recipe.name}"
     train = recipe.train
     if train.evaluate_every is not None and not recipe.data.validation_files:
-        raise _Contradiction("train.evaluate_every", "there is nothing to evaluate on; give data.validation_files")
+        raise Contradiction("train.evaluate_every", "there is nothing to evaluate on; give data.validation_files")
     if train.epochs is None and train.steps is None:
         train = train.model_copy(update={"epochs": 1.0})
     if train.evaluate_every is None and recipe.data.validation_files:
         train = train.model_copy(update={"evaluate_every": train.save_every})
     _check_model(recipe)
-    _check_rewards(recipe)
+    check_rewards(recipe)
     if recipe.objective.kind == "ranking" and not recipe.data.validation_files:
         sentence = "are missing, and ratings are calibrated on comparisons that were not trained on; hold some out"
-        raise _Contradiction("data.validation_files", sentence)
+        raise Contradiction("data.validation_files", sentence)
     kind = _reference_kind(recipe)
     if recipe.reference.cache is not None and kind != "cached":
-        raise _Contradiction("reference.cache", f"is only used by kind cached, and the kind is {kind}; remove one")
+        raise Contradiction("reference.cache", f"is only used by kind cached, and the kind is {kind}; remove one")
     cache = recipe.reference.cache or f"{out}/reference" if kind == "cached" else None
     reference = recipe.reference.model_copy(update={"kind": kind, "cache": cache})
     return recipe.model_copy(update={"out": out, "train": train, "reference": reference})
@@ -253,56 +246,15 @@ def _check_model(recipe: Recipe) -> None:
     """Features are kept of a frozen tower alone; weights in four bits stay as they are, whole, beside adapters."""
     if recipe.model.features_folder is not None and (recipe.model.train_tower or recipe.model.train_projector):
         sentence = "keeps features of a frozen tower and projector, and one of them is trained; leave it out"
-        raise _Contradiction("model.features_folder", sentence)
+        raise Contradiction("model.features_folder", sentence)
     if recipe.model.quantise is None:
         return
     if recipe.model.train == "full" or recipe.model.dtype == "float32":
-        raise _Contradiction(
+        raise Contradiction(
             "model.quantise", "trains adapters in bfloat16 alone; set model.train: lora, and leave model.dtype out"
         )
     if recipe.train.shard:
-        raise _Contradiction("train.shard", "cuts no weights of four bits; leave one of them out")
-
-
-def _check_rewards(recipe: Recipe) -> None:
-    """Rewards are there exactly when something learns from them, and groups hold something to compare."""
-    objective, rollout = recipe.objective, recipe.rollout
-    if objective.kind in ("sft", "ranking") and recipe.rewards:
-        raise _Contradiction("rewards", f"are not read by {objective.kind}; remove them, or use kind: grpo")
-    if not isinstance(objective, PolicyGradient) and not recipe.rewards:
-        return
-    if not recipe.rewards:
-        raise _Contradiction(
-            "rewards", f"are missing, and {objective.kind} learns from nothing else; list at least one"
-        )
-    within_groups = objective.kind not in ("reinforce", "reinforce_pp", "ppo")
-    if within_groups and rollout.group_size == 1:
-        sentence = f"is 1, but {objective.kind} compares the answers of a group; use 2 or more, or kind: reinforce"
-        raise _Contradiction("rollout.group_size", sentence)
-    if rollout.prompts is not None and rollout.prompts % recipe.train.groups_per_step:
-        raise _Contradiction(
-            "rollout.prompts", f"is {rollout.prompts}; give a multiple of train.groups_per_step, or leave it out"
-        )
-    _check_kl_and_sums(recipe)
-
-
-def _check_kl_and_sums(recipe: Recipe) -> None:
-    """A weight that is steered has a start; what needs the sum of the rewards finds one."""
-    objective, rollout = recipe.objective, recipe.rollout
-    apart = rollout.combine != "sum"
-    if not isinstance(objective, PolicyGradient):
-        if apart:
-            raise _Contradiction("rollout.combine", "is normalise_then_sum, but pairs compare sums; set it to sum")
-        return
-    if objective.kl_target is not None and objective.kl_weight == objective.kl_in_reward == 0:
-        sentence = "steers a weight that is 0; give objective.kl_in_reward or kl_weight a start"
-        raise _Contradiction("objective.kl_target", sentence)
-    if apart and objective.kl_in_reward > 0:
-        raise _Contradiction(
-            "objective.kl_in_reward", "has no sum to be taken off with combine: normalise_then_sum; use kl_weight"
-        )
-    if apart and any(entry.gate is not None for entry in recipe.rewards):
-        raise _Contradiction("rollout.combine", "is normalise_then_sum, which leaves no sum to gate; remove the gates")
+        raise Contradiction("train.shard", "cuts no weights of four bits; leave one of them out")
 
 
 def _reference_kind(recipe: Recipe) -> str:
@@ -317,17 +269,17 @@ def _reference_kind(recipe: Recipe) -> str:
         why = "without kl_weight, kl_in_reward and monitors.kl nothing is compared"
     if not compares:
         if kind not in ("auto", "none"):
-            raise _Contradiction("reference.kind", f"is {kind}, but {why}; set it to auto")
+            raise Contradiction("reference.kind", f"is {kind}, but {why}; set it to auto")
         return "none"
     if kind == "none":
-        raise _Contradiction("reference.kind", f"is none, but {objective.kind} compares with a reference; use auto")
+        raise Contradiction("reference.kind", f"is none, but {objective.kind} compares with a reference; use auto")
     if kind == "cached" and from_rewards:
-        raise _Contradiction("reference.kind", "is cached, but answers are sampled during the run; use auto or copy")
+        raise Contradiction("reference.kind", "is cached, but answers are sampled during the run; use auto or copy")
     if kind == "adapter_off" and not only_adapters:
         trained = f"model.{beside[0]} is true" if beside else "model.train is full"
         cure = "copy" if from_rewards else "cached"
         sentence = f"is adapter_off, but {trained}, so switching it off does not give the start; use {cure}"
-        raise _Contradiction("reference.kind", sentence)
+        raise Contradiction("reference.kind", sentence)
     if kind == "auto":
         return "adapter_off" if only_adapters else "copy" if from_rewards else "cached"
     return kind

@@ -28,6 +28,19 @@ TAKEN_BY: dict[str, tuple[str, ...]] = {
 }
 """Which kinds read a key that is null unless it is given."""
 
+ADVANTAGE_OF: dict[str, str] = {
+    "grpo": "grpo",
+    "dr_grpo": "dr_grpo",
+    "dapo": "grpo",
+    "gspo": "grpo",
+    "cispo": "grpo",
+    "rloo": "rloo",
+    "reinforce": "reinforce",
+    "reinforce_pp": "reinforce_pp",
+    "ppo": "gae",
+}
+"""The advantage of a kind that names none; "gae" is the critic's."""
+
 
 class PolicyGradient(BaseModel):
     """Make well-rewarded answers more likely."""
