@@ -229,7 +229,7 @@ def test_a_run_that_failed_is_exit_status_one(build, capsys):
     line = error_line(capsys, ["train", "tiny.yaml"], status=1)
     assert line == "three steps in a row were not finite; lower optim.learning_rate"
     build.train = raising(OSError(errno.ENOSPC, "No space left on device", "x.bin"))
-    assert "No space left on device" in error_line(capsys, ["train", "tiny.yaml"], status=1)
+    assert "no space left on device" in error_line(capsys, ["train", "tiny.yaml"], status=1)
 
 
 def test_a_missing_model_is_exit_status_two(build, capsys):

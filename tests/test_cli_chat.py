@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from sightline.build.talk import Said
-from sightline.cli import chat as chat_module
 from sightline.cli import main
-from sightline.cli.chat import converse
+from sightline.cli import talk as talk_module
+from sightline.cli.talk import converse
 from sightline.journal import Journal
 from tests.tiny import png
 
@@ -108,7 +108,7 @@ def test_ctrl_c_and_ctrl_d_at_the_prompt_are_an_end(end: type[BaseException], mo
     monkeypatch.setattr(stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stdin", stdin)
     monkeypatch.setattr("builtins.input", asked)
-    assert list(chat_module._lines()) == ["Hello"]
+    assert list(talk_module._lines()) == ["Hello"]
 
 
 @pytest.mark.parametrize(

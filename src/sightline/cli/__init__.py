@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError, UnusedCliTokensError
 
-from sightline.cli import chat, doctor, judges, machine, rewards, rooms, runs, studies
+from sightline.cli import doctor, judges, machine, rewards, rooms, runs, studies, talk
 from sightline.cli.parts import app, printable, process_number
 from sightline.journal import RunFailed
 from sightline.progress import shown
@@ -21,7 +21,7 @@ from sightline.stopping import stop_at_once
 TOLD = ("train", "resume", "demo", "study", "judge", "serve", "world")
 """Commands whose output is a story."""
 
-__all__ = ["app", "chat", "doctor", "judges", "machine", "main", "rewards", "rooms", "runs", "studies"]
+__all__ = ["app", "doctor", "judges", "machine", "main", "rewards", "rooms", "runs", "studies", "talk"]
 
 
 LONGEST = 1200
