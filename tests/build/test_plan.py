@@ -12,7 +12,7 @@ from sightline import build
 from sightline.build.batches import batch_maker
 from sightline.build.estimates import Lengths, Machine, estimate
 from sightline.build.loading import load_for_training
-from sightline.build.plan import expected_memory, lengths_of, outline_of, time_text
+from sightline.build.plan import expected_memory, lengths_of, measured_rows, outline_of, time_text
 from sightline.build.runs import make_policy, read_data
 from sightline.config import make_recipe
 from sightline.models.outline import sizes_of
@@ -173,3 +173,9 @@ def test_a_run_says_what_it_expects_in_a_sentence(world: Path, tmp_path: Path):
 
 def test_times_are_for_people():
     assert [time_text(s) for s in (4, 400, 40_000, 400_000)] == ["4 seconds", "6.7 minutes", "11.1 hours", "4.6 days"]
+
+
+def test_a_processor_is_measured_by_few_rows_of_a_large_model(seven_billion: Path, world: Path, tmp_path: Path):
+    large = sizes_of(outline_of(big_recipe(seven_billion)))
+    small = sizes_of(outline_of(tiny_recipe(world, tmp_path)))
+    assert (measured_rows(large), measured_rows(small)) == (44, 2048)

@@ -40,6 +40,8 @@ CURES = {
 """What makes a part smaller."""
 CPU_WORKING = 120 * 2**20
 """What libraries come to hold on CPU once they compute."""
+MEASURED_OPERATIONS = 4 * 10**9
+"""Of one product by which a CPU is measured."""
 CUDA_OWN = 600 * 2**20
 """What CUDA takes on a GPU for itself."""
 
@@ -276,7 +278,8 @@ def _notes(recipe: Recipe, planned: Planned, answer_tokens: int | None) -> Itera
 def _measured_rate(recipe: Recipe, sizes: Sizes, kind: str, *, seconds: float = 0.3) -> float:
     """Operations a second of matrix products of the language model's own sizes."""
     dtype = DTYPES[recipe.model.dtype]
-    states = torch.randn(2048, sizes.language.width, device=kind).to(dtype)
+    rows = 2048 if kind == "cuda" else measured_rows(sizes)
+    states = torch.randn(rows, sizes.language.width, device=kind).to(dtype)
     weight = torch.randn(sizes.language.width, sizes.language.mlp, device=kind).to(dtype)
     _product(states, weight)
     num, began = 0, time.monotonic()
@@ -284,6 +287,11 @@ def _measured_rate(recipe: Recipe, sizes: Sizes, kind: str, *, seconds: float = 
         _product(states, weight)
         num += 1
     return 2 * states.numel() * weight.shape[1] * num / (time.monotonic() - began)
+
+
+def measured_rows(sizes: Sizes) -> int:
+    """Rows of the product that a CPU is measured by: few for a large model, which would take it minutes."""
+    return min(2048, max(32, MEASURED_OPERATIONS // (2 * sizes.language.width * sizes.language.mlp)))
 
 
 def _product(states: torch.Tensor, weight: torch.Tensor) -> None:
