@@ -34,6 +34,7 @@ _VARIABLES = (
 )
 _EXTRA = re.compile(r"extra == ['\"]([\w.-]+)['\"]")
 _NAME = re.compile(r"[\w.-]+")
+_QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
 
 
 def environment() -> dict[str, Any]:
@@ -43,7 +44,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": _dirty(),
         "num_cpus": os.cpu_count(),
         "argv": sys.argv,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -93,9 +94,28 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _dirty() -> bool:
+    """Whether files that git follows are changed; filters that the folder's own configuration names are not run."""
+    names = (_git("config", "--list", "--name-only") or "").splitlines()
+    drivers = {name.rpartition(".")[0] for name in names if name.startswith("filter.")}
+    emptied = [f"{driver}.{what}=" for driver in drivers for what in ("clean", "smudge", "process")]
+    emptied += [f"{driver}.required=false" for driver in drivers]
+    settings = [word for setting in emptied for word in ("-c", setting)]
+    return bool(_git(*settings, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all"))
+
+
 def _git(*words: str) -> str | None:
+    """What git says of the current folder, whose configuration may be anybody's: none of its programs is run."""
+    settings = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
     try:
-        done = subprocess.run(("git", *words), capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(
+            ("git", *settings, *words),
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+            env={**os.environ, **_QUIET},
+        )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -13,7 +13,7 @@ from sightline.build.commands import sample_answers as sample
 from sightline.build.demo import demo
 from sightline.build.doctor import doctor
 from sightline.build.export import export
-from sightline.build.loading import load_trained
+from sightline.build.loading import Trusted, load_trained
 from sightline.build.model_card import read_figures
 from sightline.build.plan import plan
 from sightline.build.runs import resume, train
@@ -21,6 +21,7 @@ from sightline.build.upbringing import world_build
 
 __all__ = [
     "BestOf",
+    "Trusted",
     "check_data",
     "demo",
     "doctor",

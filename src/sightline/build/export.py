@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError
 
-from sightline.build.loading import load_trained
+from sightline.build.loading import Trusted, load_trained
 from sightline.build.model_card import Figures, as_json, is_hub_id, model_card
 from sightline.config import Recipe
 from sightline.journal import Journal, RunFailed, atomic_write
@@ -36,7 +36,7 @@ class Hub(Protocol):
 
 def export(
     *,
-    run: Path,
+    run: Path | Trusted,
     out: Path,
     keep_adapter: bool = False,
     figures: Figures | None = None,
@@ -51,7 +51,7 @@ def export(
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; name a new folder for the export")
     to = None if push is None else _hub(push, hub)
-    loaded, recipe = load_trained(str(run))
+    loaded, recipe = load_trained(run if isinstance(run, Trusted) else str(run))
     if recipe is None:
         raise ValueError(f"{run} is a model, not a run; name the folder that sightline train printed")
     _check_adapter_is_all(recipe, keep_adapter)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from sightline.config import Recipe, make_recipe
+from sightline.config import Recipe, check_trust, make_recipe
 from sightline.data.images import ImageStore
 from sightline.journal import Journal, RunError, recipe_of
 from sightline.models.arithmetic import AUTO, arithmetic, one_thread_below
@@ -69,14 +69,25 @@ def train_parts(recipe: Recipe, loaded: Loaded) -> Loaded:
     )
 
 
+class Trusted(str):
+    """A run or model whose own Python code may run: whoever gives the command trusts who wrote it."""
+
+    __slots__ = ()
+
+
 def load_trained(target: str) -> tuple[Loaded, Recipe | None]:
-    """The model of a run at its last checkpoint, or any model by name, folder or hub id."""
+    """The model of a run at its last checkpoint, or any model by name, folder or hub id.
+
+    Code that comes with a model runs where the target is Trusted; a run folder never says so by itself.
+    """
+    trust_remote_code = isinstance(target, Trusted)
     values = recipe_of(target)
     if values is None:
         path = resolve(target)
         with announced(f"loading {target}"):
-            return load_model(path), None
+            return load_model(path, trust_remote_code=trust_remote_code), None
     recipe = make_recipe(values, source=f"{target}/recipe.yaml")
+    check_trust(recipe, trust_remote_code, source=f"{target}/recipe.yaml")
     journal = Journal.open(target)
     latest = journal.latest()
     if latest is None:

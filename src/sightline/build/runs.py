@@ -28,7 +28,7 @@ from sightline.build.rl import (
 )
 from sightline.build.run_judge import RunJudge, run_judge
 from sightline.build.shown import rollout_rows, sample_rows
-from sightline.config import Recipe, as_begun, make_recipe, to_dict
+from sightline.config import Recipe, as_begun, check_trust, make_recipe, names_code, to_dict
 from sightline.config.schema import Ranking
 from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
@@ -72,7 +72,7 @@ def train(recipe: Recipe, *, say: Say = say, show: Show = unseen, go_on: str | N
     """
     assert recipe.out is not None
     folder = Path(recipe.out)
-    go_on = go_on or f"sightline resume {folder}"
+    go_on = go_on or f"sightline resume {folder}{' --trust-remote-code' if names_code(recipe) else ''}"
     with shown(), stop_at_once(), processes_joined():
         if rank_and_size()[0] == 0:
             with _journal_of(recipe, folder, say) as journal:
@@ -131,10 +131,12 @@ def _stopped(journal: Journal) -> str:
     return f"stopped; the last checkpoint is that of step {step}, and updates after it are made again"
 
 
-def resume(folder: Path, *, say: Say = say, show: Show = unseen) -> Path:
-    """Go on with a run from its last checkpoint."""
-    values = Journal.open(folder).recipe()
-    return train(make_recipe(values | {"out": str(folder)}, source=str(folder / "recipe.yaml")), say=say, show=show)
+def resume(folder: Path, *, trust_remote_code: bool = False, say: Say = say, show: Show = unseen) -> Path:
+    """Go on with a run from its last checkpoint; code that its recipe brings or names runs where it is trusted."""
+    source = str(folder / "recipe.yaml")
+    recipe = make_recipe(Journal.open(folder).recipe() | {"out": str(folder)}, source=source)
+    check_trust(recipe, trust_remote_code, source=source, own_code=False)
+    return train(recipe, say=say, show=show)
 
 
 def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:

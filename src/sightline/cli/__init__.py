@@ -30,6 +30,9 @@ LONGEST = 1200
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; every mistake of the user is one line on stderr."""
+    os.environ.setdefault(
+        "PYTHONSAFEPATH", "1"
+    )  # processes that are started import nothing from the current folder first
     try:
         tokens = list(sys.argv[1:] if arguments is None else arguments)
         with shown(to=sys.stdout if _is_told(tokens) else sys.stderr), stop_at_once():

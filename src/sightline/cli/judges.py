@@ -80,6 +80,7 @@ def serve(
     max_batch: Annotated[int, AT_LEAST_ONE] = 32,
     max_tokens: Annotated[int, AT_LEAST_ONE] = 1024,
     misbehave: str | None = None,
+    trust_remote_code: Annotated[bool, FLAG] = False,
 ) -> None:
     """Serve a run or model over HTTP, as OpenAI's API does chat completions, pictures included.
 
@@ -97,6 +98,7 @@ def serve(
         max_tokens: Longest answer that may be asked for.
         misbehave: Shares of answers that go wrong, as a JSON object, to try a client: errors (500 or 429), broken,
             malformed, refusals; seconds that each answer is held back; retry_after, seed.
+        trust_remote_code: Run the model's own Python code; a run folder never allows it by itself.
     """
     if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")):
         raise ConfigError("serve needs starlette and uvicorn; run `pip install 'sightline[serve]'`")
@@ -105,10 +107,11 @@ def serve(
     how = None
     if misbehave is not None:
         how = read_misbehaviour(_json_object(misbehave))
+    from sightline.build.loading import Trusted
     from sightline.build.serve import serve as serve_target
 
     serve_target(
-        target=target,
+        target=Trusted(target) if trust_remote_code else target,
         host=host,
         port=port,
         model_name=model_name,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +27,7 @@ from sightline.config import (
     Recipe,
     as_begun,
     check_present,
+    check_trust,
     differences,
     load_recipe,
     make_recipe,
@@ -41,6 +42,7 @@ from sightline.registry import check_name, did_you_mean
 def train(
     *words: Annotated[str, Parameter(name="RECIPE", allow_leading_hyphen=True)],
     dry_run: Annotated[bool, FLAG] = False,
+    trust_remote_code: Annotated[bool, FLAG] = False,
 ) -> None:
     """Train what a recipe says, or go on when its run folder holds the same run.
 
@@ -52,37 +54,71 @@ def train(
     Args:
         words: Recipes and overrides.
         dry_run: Print the resolved recipe and stop.
+        trust_remote_code: Run the model's own Python code, where the recipe says that it has some; also rewards
+            (module:function) of a recipe that lies in a run folder.
     """
     paths, overrides = recipes_and_overrides(words)
     recipe = load_recipe(paths, overrides)
     if dry_run:
         say(resolved_yaml(recipe), end="")
         return
+    from_runs = [path for path in paths if Path(path).with_name("status.json").exists()]
+    check_trust(recipe, trust_remote_code, source=(from_runs or paths)[-1], own_code=not from_runs)
     goes_on = _goes_on(recipe)
     check_present(recipe, source=paths[-1])
     from sightline import build
 
     if goes_on:
         say(f"{recipe.out} holds this run already: going on with it")
-        _tell_run(build.resume(folder=Path(str(recipe.out))))
+        _tell_run(build.resume(folder=Path(str(recipe.out)), trust_remote_code=True))
     else:
         _tell_run(build.train(recipe=recipe))
 
 
 @app.command
-def resume(run: Path, /) -> None:
+def resume(run: Path, /, *, trust_remote_code: Annotated[bool, FLAG] = False) -> None:
     """Go on with a run that was stopped, from its last checkpoint, as if it had never been stopped.
 
     Example: `sightline resume runs/dpo_world`
 
     Args:
         run: The run folder.
+        trust_remote_code: Run code that the folder's recipe brings or names: a model's own, rewards as module:function.
     """
     recipe = make_recipe(Journal.open(run).recipe(), source=str(run / "recipe.yaml"))
+    check_trust(recipe, trust_remote_code, source=str(run / "recipe.yaml"), own_code=False)
     check_present(recipe, source=str(run / "recipe.yaml"))
     from sightline import build
 
-    _tell_run(build.resume(folder=run))
+    _tell_run(build.resume(folder=run, trust_remote_code=trust_remote_code))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """How answers are drawn."""
+
+    temperature: Annotated[float, NOT_NEGATIVE] = 0.0
+    """0 takes the most likely token each time; 1 draws from the model's own distribution."""
+    max_tokens: Annotated[int, AT_LEAST_ONE] = 256
+    """Longest answer."""
+    seed: Annotated[int, NOT_NEGATIVE] = 0
+    """Decides the draws."""
+    num: Annotated[int, AT_LEAST_ONE] = 1
+    """Answers per model."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenes:
+    """What is measured on."""
+
+    split: str = "test"
+    """Which scenes: test, or a shifted split (pairs, crowd, canvas, ground, corrupt)."""
+    scenes: Annotated[int, AT_LEAST_ONE] = 2000
+    """How many; intervals shrink with the square root."""
+    batch_size: Annotated[int, AT_LEAST_ONE] = 64
+    """Prompts at a time; memory follows it, the numbers do not depend on it."""
 
 
 @app.command
@@ -92,11 +128,9 @@ def sample(
     *,
     image: Annotated[tuple[Path, ...], SEVERAL] = (),
     prompt: str,
-    temperature: Annotated[float, NOT_NEGATIVE] = 0.0,
-    max_tokens: Annotated[int, AT_LEAST_ONE] = 256,
-    seed: Annotated[int, NOT_NEGATIVE] = 0,
-    num: Annotated[int, AT_LEAST_ONE] = 1,
+    draws: Draws | None = None,
     scorer: str | None = None,
+    trust_remote_code: Annotated[bool, FLAG] = False,
 ) -> None:
     """Answer a prompt about images; for a run, the model before it answers beside the tuned one.
 
@@ -109,25 +143,24 @@ def sample(
         target: A run folder, an exported model, `world:base` or a hub id.
         image: Image files, in the order in which the model reads them, before the prompt.
         prompt: What to ask.
-        temperature: 0 takes the most likely token each time; 1 draws from the model's own distribution.
-        max_tokens: Longest answer.
-        seed: Decides the draws.
-        num: Answers per model.
+        draws: How answers are drawn.
         scorer: Rate the answers and print the best first: the run folder of a reward model, a reward's name, or a
             reward as JSON.
+        trust_remote_code: Run the model's own Python code; a run folder never allows it by itself.
     """
     for path in image:
         expect_file(path)
+    draws = draws or Draws()
     from sightline import build
 
     answers = build.sample(
-        target=target,
+        target=build.Trusted(target) if trust_remote_code else target,
         images=list(image),
         prompt=prompt,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        seed=seed,
-        num=num,
+        temperature=draws.temperature,
+        max_tokens=draws.max_tokens,
+        seed=draws.seed,
+        num=draws.num,
         scorer=None if scorer is None else build.scorer_of(scorer),
     )
     columns: dict[str, list[str]] = {}
@@ -135,7 +168,7 @@ def sample(
         columns.setdefault(label, []).append(rated.text)
         if scorer is not None:
             columns.setdefault(f"{label}'s rating", []).append("" if rated.value is None else f"{rated.value:.3f}")
-    table = Table(*columns, show_lines=num > 1)
+    table = Table(*columns, show_lines=draws.num > 1)
     for row in zip_longest(*columns.values(), fillvalue=""):
         table.add_row(*map(cell, row))
     show(table)
@@ -147,11 +180,10 @@ def evaluate(
     /,
     *,
     tasks: str = "describe,exist,count,detect,refer,read,refuse",
-    split: str = "test",
-    scenes: Annotated[int, AT_LEAST_ONE] = 2000,
-    batch_size: Annotated[int, AT_LEAST_ONE] = 64,
+    on: Scenes | None = None,
     best_of: Annotated[int, AT_LEAST_ONE] = 1,
     scorer: str | None = None,
+    trust_remote_code: Annotated[bool, FLAG] = False,
     json_out: Annotated[Path | None, Parameter(name="--json")] = None,
 ) -> None:
     """Measure a run or a model on drawn scenes, each number with its 95% interval.
@@ -163,14 +195,15 @@ def evaluate(
     Args:
         target: A run folder, an exported model, `world:base` or `world:ceiling`.
         tasks: Names with commas between them: detect, refer, count, exist, describe, read, refuse.
-        split: Which scenes: test, or a shifted split (pairs, crowd, canvas, ground, corrupt).
-        scenes: How many; intervals shrink with the square root.
-        batch_size: Prompts at a time; memory follows it, the numbers do not depend on it.
+        on: What is measured on.
         best_of: Sample this many answers at temperature 1 and measure the one that `scorer` rates highest; 1 measures
             the greedy answer.
         scorer: Who chooses: the run folder of a reward model, a reward's name, or a reward as JSON.
+        trust_remote_code: Run the model's own Python code; a run folder never allows it by itself.
         json_out: Write the numbers to this file too.
     """
+    on = on or Scenes()
+    split, scenes, batch_size = on.split, on.scenes, on.batch_size
     names = [name.strip() for name in tasks.split(",")]
     for name in names:
         check_name("task", name)
@@ -181,7 +214,12 @@ def evaluate(
 
     chooses = None if scorer is None else build.BestOf(num=best_of, scorer=build.scorer_of(scorer))
     found = build.evaluate(
-        target=target, tasks=names, split=split, scenes=scenes, batch_size=batch_size, best_of=chooses
+        target=build.Trusted(target) if trust_remote_code else target,
+        tasks=names,
+        split=split,
+        scenes=scenes,
+        batch_size=batch_size,
+        best_of=chooses,
     )
     chosen = "" if scorer is None else f", best of {best_of} by {scorer}"
     table = Table("task", "metric", "value", "95% interval", title=cell(f"{target}, {scenes} {split} scenes{chosen}"))
@@ -207,6 +245,7 @@ def export(
     figures: Path | None = None,
     push: str | None = None,
     public: Annotated[bool, FLAG] = False,
+    trust_remote_code: Annotated[bool, FLAG] = False,
 ) -> None:
     """Write the tuned model of a run as an ordinary Hugging Face checkpoint, with processor and model card.
 
@@ -222,6 +261,7 @@ def export(
         figures: What `sightline evaluate RUN --json FILE` wrote, for the card.
         push: Upload the folder too, to this OWNER/NAME; needs a key (`hf auth login`, or HF_TOKEN).
         public: Whether a repository that is made for it is public.
+        trust_remote_code: Run the model's own Python code; a run folder never allows it by itself.
     """
     if public and push is None:
         raise ConfigError("--public says who may see what --push uploads; add --push OWNER/NAME")
@@ -232,7 +272,16 @@ def export(
     from sightline import build
 
     numbers = None if figures is None else build.read_figures(figures)
-    say(build.export(run=run, out=out, keep_adapter=keep_adapter, figures=numbers, push=push, public=public))
+    say(
+        build.export(
+            run=build.Trusted(run) if trust_remote_code else run,
+            out=out,
+            keep_adapter=keep_adapter,
+            figures=numbers,
+            push=push,
+            public=public,
+        )
+    )
     if push is not None:
         say(f"https://huggingface.co/{push}")
 

@@ -73,6 +73,30 @@ def check_present(recipe: Recipe, *, source: str = "recipe") -> None:
             raise ConfigError(f"{source}: tracking: {tracker} is not installed; {cure}")
 
 
+def check_trust(recipe: Recipe, trusted: bool, *, source: str, own_code: bool = True) -> None:
+    """Refuse to run code that a recipe brings or names, unless whoever gives the command trusts it.
+
+    With `own_code` module:function of the recipe may be run: it is the user's own, or nothing calls it.
+    """
+    cure = "give --trust-remote-code if you trust whoever wrote it"
+    if recipe.model.trust_remote_code and not trusted:
+        problem = f"{recipe.model.path} would run Python code of its own"
+        raise ConfigError(f"{source}: model.trust_remote_code: {problem}; {cure}")
+    if named_functions(recipe) and not own_code and not trusted:
+        named = cut(named_functions(recipe)[0])
+        raise ConfigError(f"{source}: rewards: {named} is code that the run folder names; {cure}")
+
+
+def named_functions(recipe: Recipe) -> list[str]:
+    """The module:function names of a recipe."""
+    return [entry.name for entry in (*recipe.rewards, *recipe.monitors.held_out) if ":" in entry.name]
+
+
+def names_code(recipe: Recipe) -> bool:
+    """Whether going on from the run folder alone needs somebody's trust."""
+    return recipe.model.trust_remote_code or bool(named_functions(recipe))
+
+
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values, in the order of the schema."""
     return recipe.model_dump(mode="json")

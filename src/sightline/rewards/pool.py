@@ -156,7 +156,9 @@ def _start(factory: str, arguments: dict[str, Any]) -> _Worker:
     """A fresh interpreter at the other end of a socket; unlike multiprocessing's, it never runs the user's script."""
     ours, theirs = socket.socketpair()
     command = f"from sightline.rewards.pool import work; work({theirs.fileno()})"
-    process = subprocess.Popen([sys.executable, "-c", command], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", command], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+    )
     theirs.close()
     pipe = Connection(ours.detach())
     _send(pipe, [factory, arguments])
@@ -176,6 +178,7 @@ def _start(factory: str, arguments: dict[str, Any]) -> _Worker:
 def work(descriptor: int) -> None:
     """The life of a worker: make the judge once, then answer every call at once, one by one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends its workers
+    sys.path.append(str(Path.cwd()))  # at the end: a file beside the data never hides the library
     pipe = Connection(descriptor)
     try:
         judge = _made(*_receive(pipe))

@@ -67,6 +67,7 @@ def _each(work: Callable[[tuple[int, Planned]], None], runs: Sequence[tuple[int,
             work(run)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # the current folder is not where their libraries come from
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         waiting = [pool.submit(work, run) for run in runs]
