@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from sightline.build.loading import Trusted, load_trained
 from sightline.build.model_card import Figures, as_json, is_hub_id, model_card
 from sightline.config import Recipe
-from sightline.journal import Journal, RunFailed, atomic_write
+from sightline.journal import Journal, RunFailed
 from sightline.models.load import save_merged
 from sightline.progress import announced
 from sightline.world.weights import resolve
@@ -64,9 +64,9 @@ def export(
     card = model_card(recipe, journal, checkpoint, where=push or out.name, adapter=keep_adapter, figures=figures)
     with announced(f"writing {out}"):
         save_merged(loaded, out, keep_adapter=keep_adapter)
-    atomic_write(out / "README.md", card)
+    (out / "README.md").write_text(card, encoding="utf-8")
     if figures is not None:
-        atomic_write(out / "figures.json", as_json(figures))
+        (out / "figures.json").write_text(as_json(figures), encoding="utf-8")
     if to is not None and push is not None:
         _upload(to, out, push, public, recipe.name)
     return out
