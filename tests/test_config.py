@@ -137,13 +137,6 @@ def test_the_reference_follows_from_what_is_trained(overrides, kind, cache):
     assert (reference.kind, reference.cache) == (kind, cache)
 
 
-def test_validation_files_are_evaluated_with_each_checkpoint_unless_told():
-    files = "data.validation_files=[v.jsonl]"
-    assert load_recipe(["base.yaml"], [files, "train.save_every=7"]).train.evaluate_every == 7
-    assert load_recipe(["base.yaml"], [files, "train.evaluate_every=3"]).train.evaluate_every == 3
-    assert load_recipe(["base.yaml"]).train.evaluate_every is None
-
-
 # Mistakes
 
 
@@ -223,10 +216,6 @@ def test_validation_files_are_evaluated_with_each_checkpoint_unless_told():
         (
             ["reference.cache=kept"],
             "reference.cache: is only used by kind cached, and the kind is adapter_off; remove one",
-        ),
-        (
-            ["train.evaluate_every=5"],
-            "train.evaluate_every: there is nothing to evaluate on; give data.validation_files",
         ),
         (
             ["model.path=[a"],

@@ -254,7 +254,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_cure(journal, name, content, p
 def test_prune_keeps_the_last_and_the_best(journal):
     for step in (10, 20, 30, 40):
         journal.write_checkpoint(step, fill("a"))
-    journal.prune(2, best=10)
+    journal.prune(2, {10})
     assert names(journal.folder / "checkpoints") == ["step-000010", "step-000030", "step-000040"]
     journal.prune(1)
     assert names(journal.folder / "checkpoints") == ["step-000040"]

@@ -29,7 +29,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -247,8 +247,13 @@ class Journal:
         """The last complete checkpoint."""
         return next(reversed(self.checkpoints()), None)
 
-    def write_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
-        """Let `write(folder)` fill a checkpoint, which then appears as a whole; a sound one there is kept."""
+    def write_checkpoint(
+        self, step: int, write: Callable[[Path], None], *, best: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Let `write(folder)` fill a checkpoint, which then appears as a whole; a sound one there is kept.
+
+        `best` says which checkpoint is the best so far: its "step", and what it was chosen by.
+        """
         self.lock()
         final = self._checkpoints / f"step-{step:06d}"
         if final.is_dir():
@@ -259,7 +264,7 @@ class Journal:
         try:
             partial.mkdir(parents=True)
             write(partial)
-            self._seal(partial, step=step)
+            self._seal(partial, step=step, best=best)
             partial.rename(final)
             sync(final.parent)
         except (OSError, SafetensorError) as error:
@@ -277,12 +282,12 @@ class Journal:
             cure = f"remove that folder, then `sightline resume {self.folder}` goes on from the one before"
             raise RunError(f"{checkpoint} is damaged: {damage}; {cure}")
 
-    def prune(self, keep_last: int, best: int | None = None) -> None:
-        """Remove all checkpoints but the last ones and that of step `best`."""
+    def prune(self, keep_last: int, kept: Collection[int] = ()) -> None:
+        """Remove all checkpoints but the last ones and those of the steps `kept`."""
         assert keep_last >= 1, "the last checkpoint is what a run goes on from"
         self.lock()
         for checkpoint in self.checkpoints()[:-keep_last]:
-            if step_of(checkpoint) != best:
+            if step_of(checkpoint) not in kept:
                 self._remove(checkpoint)
 
     def rewind(self, step: int) -> None:
@@ -329,7 +334,7 @@ class Journal:
     def _cure(self) -> str:
         return f"make room and go on with `sightline resume {self.folder}`"
 
-    def _seal(self, partial: Path, *, step: int) -> None:
+    def _seal(self, partial: Path, *, step: int, best: Mapping[str, Any] | None) -> None:
         """Put all that the checkpoint stands on, the rows up to its step included, on disk; manifest last."""
         rows = {name: self.folder / name for name in _ROWS if (self.folder / name).exists()}
         for path in rows.values():
@@ -340,7 +345,7 @@ class Journal:
         names = {path.relative_to(partial).as_posix(): path for path in inside if path.is_file()}
         files = {name: fingerprint(path) for name, path in names.items()}
         logged = {name: fingerprint(path) for name, path in rows.items()}
-        facts = {"schema_version": 1, "step": step, "files": files, "rows": logged}
+        facts = {"schema_version": 1, "step": step, "best": best, "files": files, "rows": logged}
         atomic_write(partial / "manifest.json", _json(facts))
 
     def _remove(self, checkpoint: Path) -> None:
@@ -359,11 +364,13 @@ class Follower(Journal):
     def status(self, state: State, **facts: Any) -> None:
         """Said by the first process."""
 
-    def write_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
+    def write_checkpoint(
+        self, step: int, write: Callable[[Path], None], *, best: Mapping[str, Any] | None = None
+    ) -> Path:
         """Written by the first process."""
         return self._checkpoints / f"step-{step:06d}"
 
-    def prune(self, keep_last: int, best: int | None = None) -> None:
+    def prune(self, keep_last: int, kept: Collection[int] = ()) -> None:
         """Done by the first process."""
 
     def rewind(self, step: int) -> None:

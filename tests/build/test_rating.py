@@ -80,7 +80,7 @@ def test_a_policy_learns_from_it_and_its_parts_are_logged(reward_model: Path, wo
         objective={"kind": "grpo"},
         rewards=[{"name": "learned", "options": {"run": str(reward_model)}}, {"name": "length", "weight": 0.1}],
         rollout={"max_tokens": 5, "group_size": 3, "reward_workers": 1},
-        monitors={"kl": 5.0},
+        reference={"kind": "copy"},
         train=SHORT,
     )
     rows = Journal.open(build.train(recipe, say=lambda line: None)).read_metrics()

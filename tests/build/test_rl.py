@@ -192,7 +192,6 @@ def test_an_option_that_a_reward_does_not_take_is_refused(world: Path, tmp_path:
             {"objective": {"kind": "ppo", "kl_target": 0.1}},
             "objective.kl_target: steers a weight that is 0; give objective.kl_in_reward or kl_weight a start",
         ),
-        ({"reference": {"kind": "copy"}}, "without kl_weight, kl_in_reward and monitors.kl nothing is compared"),
         (
             {"objective": {"kind": "grpo", "kl_weight": 0.1}, "reference": {"kind": "cached"}},
             "answers are sampled during the run",

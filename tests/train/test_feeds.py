@@ -13,6 +13,7 @@ from sightline.train.feeds import (
     comparisons_of,
     group_batch,
     imitated,
+    of_aspect,
     pairs_of,
     with_reference,
 )
@@ -34,6 +35,15 @@ def texts(batch: Batch) -> list[str]:
     return [
         INPUTS.text(row[:length]) for row, length in zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)
     ]
+
+
+def test_pairs_are_made_within_one_aspect():
+    helpful, safe = Pair(chosen=0, rejected=1, aspect="helpfulness"), Pair(chosen=1, rejected=0, aspect="safety")
+    with pytest.raises(RecordError, match="helpfulness, safety"):
+        pairs_of(group(helpful, safe))
+    assert pairs_of(group(helpful, safe, Pair(chosen=2, rejected=0))) == [(2, 0, 1.0)], "overall where it is said"
+    assert pairs_of(of_aspect(group(helpful, safe), "safety")) == [(1, 0, 1.0)]
+    assert pairs_of(group(helpful)) == [(0, 1, 1.0)]
 
 
 def test_pairs_come_from_pairs_and_from_ranks_and_ties_name_none():

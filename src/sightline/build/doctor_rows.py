@@ -16,6 +16,7 @@ from sightline.models.outline import sizes_of
 from sightline.progress import each
 from sightline.records import RecordError
 from sightline.reports.doctor_page import Line
+from sightline.train.feeds import of_aspect
 
 MOST_ROWS = 20_000
 """Rows of each file that are read."""
@@ -53,10 +54,11 @@ def look_at_rows(recipe: Recipe, loaded: Loaded, *, seconds: float = SECONDS) ->
     seen.num_rows = len(found) + len(seen.bad)
     opened: set[str] = set()
     began = time.monotonic()
-    for file, line, (group, inputs) in each(_by_turns(found, recipe.seed), "looking at rows", len(found)):
+    for file, line, (read, inputs) in each(_by_turns(found, recipe.seed), "looking at rows", len(found)):
         if time.monotonic() - began > seconds:
             break
         try:
+            group = of_aspect(read, recipe.data.aspect)
             lengths = check_row(recipe, inputs, group, opened=opened)
         except RecordError as error:
             seen.bad.append(bad_row(file, line, error))

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from sightline.batch import Batch, PromptTokens
 from sightline.build.loading import Row
-from sightline.build.run_judge import RunJudge
 from sightline.config import Recipe
 from sightline.config.rl import ADVANTAGE_OF, PolicyGradient
 from sightline.data.stream import Stream
@@ -18,13 +17,10 @@ from sightline.models.heads import Critic, make_critic
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.sampler import SamplingParams, sample
-from sightline.progress import each, phase
+from sightline.progress import phase
 from sightline.records import Completion
-from sightline.rewards.contract import Judged
 from sightline.train.credit import Credit
-from sightline.train.distributed import gathered, own_share
-from sightline.train.engine import TrainingStopped, read_step
-from sightline.train.monitors import Alarm, Bounds, Watch, watched
+from sightline.train.engine import read_step
 from sightline.train.pairing import Pairing
 from sightline.train.roles import Judge, Score
 from sightline.train.rollouts import RolloutFeed, RolloutPlan
@@ -180,59 +176,6 @@ def make_credit(recipe: Recipe, inputs: Inputs, reference: Callable[[Batch], Ten
         warmup=-(-recipe.critic.warmup_steps // rollout_plan(recipe).steps_per_rollout),
         apart=weights if recipe.rollout.combine == "normalise_then_sum" else (),
     )
-
-
-def make_watch(
-    recipe: Recipe, feed: RolloutFeed, journal: Journal, say: Callable[[str], None]
-) -> tuple[Watch, Callable[[int, Alarm], None]]:
-    """What looks at the run's metrics, and what happens at an alarm: a warning once per signal, or a stop."""
-    settings = recipe.monitors
-    bounds = Bounds(**settings.model_dump(exclude={"action", "held_out"}))
-    journal.watched(watched(bounds))
-    warned: set[str] = set()
-
-    def alarmed(step: int, alarm: Alarm) -> None:
-        if alarm.signal not in warned:
-            journal.alarm(step, {"signal": alarm.signal, "since": alarm.since, "sentence": alarm.sentence})
-        if settings.action == "stop":
-            shown = [c.text for answers in feed.last for c in answers.completions][:3]
-            said = "".join(f"\n  answer: {text[:300]!r}" for text in shown)
-            raise TrainingStopped(f"{alarm.sentence}; monitors.action: warn lets the run go on. Last answers:{said}")
-        if alarm.signal not in warned:
-            warned.add(alarm.signal)
-            say(f"warning: {alarm.sentence}")
-
-    return Watch(bounds=bounds), alarmed
-
-
-def judged_greedily(
-    policy: Policy, rows: Sequence[Row], judge: RunJudge, *, max_tokens: int, batch_size: int = 64
-) -> dict[str, float]:
-    """Mean reward, its parts and the held-out measure of greedy answers: what evaluation during a run looks at.
-
-    Every process looks at its share of the rows, and all learn of all answers.
-    """
-    rows = own_share(rows)
-    judged: list[Judged] = []
-    held_out: list[float] = []
-    params = SamplingParams(temperature=0.0, max_tokens=max_tokens)
-    for start in each(range(0, len(rows), batch_size), f"answers to {batch_size} prompts", -(-len(rows) // batch_size)):
-        some = rows[start : start + batch_size]
-        prompts = [inputs.prompt(group.prompt) for group, inputs in some]
-        drawn = sample(policy, prompts, num=1, params=params, ends=some[0][1].ends)
-        answers = [tuple(as_completion(some[0][1], a, params) for a in group) for group in drawn]
-        held_out += judge.measure([g.prompt for g, _ in some], answers)
-        judged += [one for group in judge([g.prompt for g, _ in some], answers, progress=1.0) for one in group]
-    judged, held_out = gathered(judged), gathered(held_out)
-    values = [one.value for one in judged if one.value is not None]
-    parts: dict[str, list[float]] = {}
-    for one in judged:
-        for name, value in one.parts.items():
-            parts.setdefault(name, []).append(value)
-    mean = {f"reward/{name}": sum(found) / len(found) for name, found in parts.items()}
-    average = sum(values) / max(1, len(values))
-    found = {"loss/total": -average, "reward/mean": average} | mean
-    return found | ({"held_out": sum(held_out) / len(held_out)} if held_out else {})
 
 
 def time_outside(journal: Journal) -> str:

@@ -1,4 +1,4 @@
-"""A run's rewards: contexts from prompts and pictures, the pool that judges, the curriculum, the held-out measure."""
+"""A run's rewards: contexts from prompts and pictures, the pool that judges, the curriculum."""
 
 import inspect
 from collections import Counter
@@ -19,7 +19,7 @@ from sightline.rewards.contract import Judged, RewardContext
 from sightline.rewards.curriculum import Curriculum
 from sightline.rewards.detection import PHASES, phase_at, vision_r1
 from sightline.rewards.frames import better_frame
-from sightline.rewards.judging import FACTORY, compose, make_judge
+from sightline.rewards.judging import FACTORY, compose
 from sightline.rewards.pool import Call, RewardPool
 from sightline.train.distributed import rank_and_size
 
@@ -34,7 +34,7 @@ def run_judge(recipe: Recipe, journal: Journal, rows: Sequence[tuple[Group, Inpu
         return
     _check_tasks(recipe, [group.prompt for group, _ in rows])
     readers = {group.prompt.id: inputs for group, inputs in rows}
-    with open_scorers((*recipe.rewards, *recipe.monitors.held_out), readers) as scorers:
+    with open_scorers(recipe.rewards, readers) as scorers:
         judge = RunJudge(recipe, readers, journal, scorers)
         try:
             yield judge
@@ -59,9 +59,7 @@ class RunJudge:
         self._curriculum: Curriculum = composed.curriculum()
         self._phased = {part.name: _phase_options(part) for part in composed.parts if part.reward is vision_r1}
         self._spaces: dict[str, Space | None] = {part.name: _space_of(part) for part in composed.parts}
-        held_out = [entry.model_dump() for entry in recipe.monitors.held_out]
         max_pixels = recipe.data.max_image_pixels
-        self._held_out = make_judge(held_out, max_image_pixels=max_pixels) if held_out else None
         self._scorers = scorers
         settings = recipe.rollout
         self._pool = RewardPool(
@@ -103,13 +101,6 @@ class RunJudge:
             measured = sorted({name for group in judged for name in _measures(group)})
             problem = f"rewards: a schedule follows the skill {unknown[0]!r}, which no reward measures"
             raise ValueError(f"{problem}{did_you_mean(unknown[0], measured)}")
-
-    def measure(self, prompts: Sequence[Prompt], answers: Sequence[tuple[Completion, ...]]) -> list[float]:
-        """The held-out measure of every answer that has one."""
-        if self._held_out is None:
-            return []
-        found = [self._held_out(call) for call in self._calls(prompts, answers, 1.0, {})]
-        return [score.value for score in found if score is not None]
 
     def facts(self, progress: float) -> dict[str, float]:
         """The rules in force, as numbers for the log: scheduled options, and the phases that rewards change

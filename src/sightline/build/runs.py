@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from sightline.batch import Batch
-from sightline.build.batches import batch_maker, batches, make_objective, make_reference
+from sightline.build.batches import batch_maker, make_objective, make_reference
+from sightline.build.evaluating import make_evaluate
 from sightline.build.first_checks import about_features, about_gpus, first_checks, stop_at_failure
+from sightline.build.held_out import held_out_measure
 from sightline.build.loading import inputs_of, load_for_training, settled
 from sightline.build.own_answers import make_own_answers
 from sightline.build.plan import expected_memory
 from sightline.build.rating import finish_rating, make_rating
 from sightline.build.rl import (
-    judged_greedily,
     learns_from_rewards,
     make_run_critic,
-    make_watch,
     rollout_feed,
     rollout_plan,
     temperature_of,
@@ -28,10 +28,12 @@ from sightline.build.rl import (
 )
 from sightline.build.run_judge import RunJudge, run_judge
 from sightline.build.shown import rollout_rows, sample_rows
+from sightline.build.watching import refuse_repeats, watch_run
 from sightline.config import Recipe, as_begun, check_trust, make_recipe, names_code, to_dict
 from sightline.config.schema import Ranking
 from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
+from sightline.data.repeats import NOTHING, Finder, Repeats
 from sightline.data.stream import Stream
 from sightline.environment import environment
 from sightline.journal import Follower, Journal, RunFailed, recipe_of, step_of
@@ -47,12 +49,15 @@ from sightline.rewards.pool import RewardFailed
 from sightline.stopping import stop_at_once
 from sightline.train.distributed import processes_joined, rank_and_size, speaks_of_processes, wait_for_all
 from sightline.train.engine import Engine, TrainingStopped
-from sightline.train.feeds import GroupFeed, check_signals
+from sightline.train.feeds import GroupFeed, check_signals, of_aspect
 from sightline.train.loop import Plan, Run, Show, resume_from_latest, run_loop, unseen
 from sightline.train.optim import make_optimiser, make_schedule
 from sightline.train.rollouts import RolloutFeed
 from sightline.train.trackers import open_trackers
 from sightline.train.verify import save_batch
+
+ENOUGH, EVALUATIONS = 5, 10
+"""Evaluations come with checkpoints where a run has enough of these, else so many times in a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,8 @@ class Data:
     """Each group with the reader that knows its file's pictures."""
     skipped: list[BadRow]
     """Rows that were left out."""
+    repeats: Repeats = NOTHING
+    """What repeats in the groups."""
 
 
 def train(recipe: Recipe, *, say: Say = say, show: Show = unseen, go_on: str | None = None) -> Path:
@@ -148,7 +155,8 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     loaded = load_for_training(recipe)
     data = read_data(recipe, recipe.data.files, loaded)
     journal.skipped(_rows(data.skipped))
-    _tell(say, about_skipped(data, journal))
+    _tell(say, about_skipped(data, journal), *data.repeats.lines())
+    refuse_repeats(recipe, data.repeats, say)
     policy = make_policy(recipe, loaded)
     validation = read_data(recipe, recipe.data.validation_files, loaded)
     _tell(say, about_features(recipe, policy, [*data.groups, *validation.groups]))
@@ -156,11 +164,12 @@ def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     policy.own = make_own_answers(recipe, policy, [*data.groups, *validation.groups], journal, say)
     if recipe.train.shard:
         _cut(policy, say)
-    with run_judge(recipe, journal, [*data.groups, *validation.groups]) as judge:
+    rows = [*data.groups, *validation.groups]
+    with run_judge(recipe, journal, rows) as judge, held_out_measure(recipe, rows) as measure:
         run = assemble(recipe, journal, loaded, policy, data, validation, reference, judge)
+        run.evaluate = make_evaluate(recipe, run, data.groups, validation.groups, judge, measure, reference)
         run.show = show
-        if isinstance(run.feed, RolloutFeed) and recipe.monitors.action != "off":
-            run.watch, run.alarmed = make_watch(recipe, run.feed, journal, say)
+        watch_run(recipe, run, len(data.groups), len(validation.groups), say)
         step = resume_from_latest(run)
         if step:
             say(f"going on from step {step} of {run.plan.num_steps}")
@@ -212,13 +221,16 @@ def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
     groups: list[tuple[Group, Inputs]] = []
     skipped: list[BadRow] = []
     opened: set[str] = set()
+    finder = Finder()
     keep = skipped.append if recipe.data.on_bad == "skip" else None
     for file in map(Path, files):
         inputs = inputs_of(recipe, loaded, file)
         rows = read_groups(file, on_bad=recipe.data.on_bad, on_skip=keep)
-        for line, group in each(rows, f"reading {file}, row"):
+        for line, read in each(rows, f"reading {file}, row"):
             try:
+                group = of_aspect(read, recipe.data.aspect)
                 check_row(recipe, inputs, group, opened=opened)
+                finder.add(group, [inputs.store.key(image) for image in group.prompt.images])
             except RecordError as error:
                 if keep is None:
                     bad = bad_row(file, line, error)
@@ -228,7 +240,7 @@ def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
                 groups.append((group, inputs))
     if files and not groups:
         raise ValueError(f"data.files: no usable row in {', '.join(files)}; sightline data check says why")
-    return Data(groups=groups, skipped=skipped)
+    return Data(groups=groups, skipped=skipped, repeats=finder.found())
 
 
 def measure(inputs: Inputs, group: Group) -> Lengths:
@@ -335,16 +347,12 @@ def assemble(
             save_every=settings.save_every,
             keep_checkpoints=settings.keep_checkpoints,
             log_every=settings.log_every,
-            evaluate_every=settings.evaluate_every,
+            evaluate_every=settings.evaluate_every or _evaluate_every(num_steps, settings.save_every),
         ),
         trackers=open_trackers(
             recipe.tracking if rank == 0 else (), folder=journal.folder, run=recipe.name, recipe=to_dict(recipe)
         ),
     )
-    if validation.groups and judge is not None:
-        run.evaluate = lambda: judged_greedily(policy, validation.groups, judge, max_tokens=recipe.rollout.max_tokens)
-    elif validation.groups:
-        run.evaluate = lambda: engine.measure(batches(validation.groups, recipe, reference))
     if settings.samples > 0:
         shown = (validation.groups or data.groups)[: settings.samples]
         run.sample = sample_rows(recipe, policy, shown, judge, journal)
@@ -352,6 +360,10 @@ def assemble(
         num_rollouts = -(-num_steps // rollout_plan(recipe).steps_per_rollout)
         run.rollouts = rollout_rows(recipe, run.feed, data.groups, num_rollouts, journal)
     return run
+
+
+def _evaluate_every(num_steps: int, save_every: int) -> int:
+    return save_every if num_steps >= ENOUGH * save_every else -(-num_steps // EVALUATIONS)
 
 
 def _rows(skipped: Sequence[BadRow]) -> list[dict[str, Any]]:

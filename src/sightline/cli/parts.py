@@ -107,6 +107,8 @@ def show_check(report: "CheckReport") -> None:
     say(f"answers: {report.num_completions}, images: {images}")
     for title, counts in (("signals", report.signals), ("tasks", report.tasks)):
         say(f"{title}: " + (", ".join(f"{num} {name}" for name, num in counts.items()) or "none"))
+    for line in report.repeats.lines():
+        say(f"look: {line}")
     if report.lengths:
         table = Table("tokens", "smallest", "median", "90%", "99%", "largest")
         for name, spread in report.lengths.items():

@@ -247,12 +247,11 @@ def _fill_in(recipe: Recipe) -> Recipe:
     """Defaults that follow from other keys, written out; contradictions refused."""
     out = recipe.out if recipe.out is not None else f"runs/{recipe.name}"
     train = recipe.train
-    if train.evaluate_every is not None and not recipe.data.validation_files:
-        raise Contradiction("train.evaluate_every", "there is nothing to evaluate on; give data.validation_files")
     if train.epochs is None and train.steps is None:
         train = train.model_copy(update={"epochs": 1.0})
-    if train.evaluate_every is None and recipe.data.validation_files:
-        train = train.model_copy(update={"evaluate_every": train.save_every})
+    if recipe.data.aspect is not None and (recipe.rewards or recipe.objective.kind not in ("dpo", "sft")):
+        sentence = "is read by dpo and sft on data alone; remove it (a reward model names aspects in attributes)"
+        raise Contradiction("data.aspect", sentence)
     _check_model(recipe)
     check_rewards(recipe)
     if recipe.objective.kind == "ranking" and not recipe.data.validation_files:
@@ -289,8 +288,9 @@ def _reference_kind(recipe: Recipe) -> str:
     from_rewards = bool(recipe.rewards)
     compares, why = objective.kind == "dpo", f"{objective.kind} compares with nothing"
     if isinstance(objective, PolicyGradient):
-        compares = objective.kl_weight > 0 or objective.kl_in_reward > 0 or recipe.monitors.kl is not None
-        why = "without kl_weight, kl_in_reward and monitors.kl nothing is compared"
+        asked = kind in ("adapter_off", "copy")  # compared for the log alone
+        compares = objective.kl_weight > 0 or objective.kl_in_reward > 0 or asked
+        why = "without kl_weight and kl_in_reward nothing is compared"
     if not compares:
         if kind not in ("auto", "none"):
             raise Contradiction("reference.kind", f"is {kind}, but {why}; set it to auto")

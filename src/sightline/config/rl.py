@@ -192,16 +192,34 @@ class Critic(BaseModel):
 
 
 class Monitors(BaseModel):
-    """What is watched while a run learns from rewards; null switches a signal off."""
+    """What is watched while a run learns; null switches a signal off."""
 
     model_config = STRICT
 
     action: Literal["stop", "warn", "off"] = "stop"
     """What happens when a signal stays beyond its bound: the run stops and says why, or goes on after a warning."""
     held_out: tuple[RewardEntry, ...] = ()
-    """Rewards that measure greedy answers to data.validation_files and are never learned from."""
+    """Rewards that measure greedy answers and are never learned from; empty: what fits each prompt's truth (the exact
+    answer, F1 of boxes, objects named against invented and missed)."""
+    held_out_prompts: Whole = 64
+    """Prompts whose answers are measured so, of the validation files or else of the data; 0 for none."""
     patience: Count = 8
-    """Rollouts in a row beyond the bound before something happens."""
+    """Updates (or rollouts) in a row beyond the bound before something happens."""
+    held_out_fall: Positive | None = 0.05
+    """How far the held-out measure may fall below its best, chance aside, while the reward is at its height or the
+    training loss goes on falling: the sign of hacking; two evaluations in a row."""
+    overfit: Positive | None = 0.05
+    """Share by which the validation loss may rise above its best while the training loss falls; two evaluations in a
+    row end the run early, as done."""
+    accuracy_gap: Share | None = 0.35
+    """How much more often pairs may be ranked right that were trained on than validation pairs or, without them, than
+    the pairs of the first epoch when they were new; beyond it they are learned by heart, and the run ends early."""
+    displacement: Positive | None = 0.3
+    """Nats per token that chosen answers may lose against the reference: beyond it they become unlikely too."""
+    duplicates: Share | None = 0.5
+    """Share of rows that repeat an earlier row, nearly or word for word: above it the run does not start."""
+    repeated_prompt: Share | None = 0.5
+    """Share of rows (of 16 or more) with one and the same prompt: above it the run does not start."""
     problems: Share | None = 0.5
     """Share of answers on which a reward failed: above it, what is learned is chance."""
     without_signal: Share | None = 0.95
@@ -214,11 +232,10 @@ class Monitors(BaseModel):
     """Mean length over that of the first rollouts: above it answers grow without need."""
     boxes_per_object: Positive | None = 2.0
     """Boxes in answers over boxes in truth: above it boxes are sprayed."""
-    kl: Positive | None = None
-    """KL divergence to the reference per token, where there is one: above it the policy has left it."""
+    kl: Positive | None = 1.0
+    """KL divergence per token from the policy before training (kl/start): above it the policy has left its start.
+    Not for sft, which means to leave it."""
     grad_norm_spike: Positive | None = 50.0
     """Gradient norm over its running median: above it an update is a jump (counted one by one, without patience)."""
     reward_collapse: Positive | None = 4.0
     """How many spreads (of the best stretch) the mean reward may fall below its best stretch."""
-    held_out_fall: Positive | None = 0.05
-    """How far the held-out measure may fall below its best while the reward is at its height: the sign of hacking."""

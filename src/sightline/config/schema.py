@@ -122,9 +122,13 @@ class Data(BaseModel):
     files: tuple[str, ...] = Field(min_length=1)
     """JSONL or Parquet files of groups, read one after another; relative to the current folder."""
     validation_files: tuple[str, ...] = ()
-    """Files that are only ever evaluated; the checkpoint that is best on them is kept."""
+    """Files that are only ever evaluated: by the loss, and by the held-out measure where their truth allows one; the
+    checkpoint that is best by the latter, or else by the former, is kept."""
     root: str | None = None
     """Folder that image paths are relative to and may not leave; null: the folder of each file."""
+    aspect: str | None = None
+    """Of pairs and ranks, those that compare this (`helpfulness`); rows without one are bad rows. null: what a row says
+    overall, else its one aspect; a row of several aspects is a bad row. For dpo and sft on data."""
     on_bad: Literal["error", "skip"] = "error"
     """What a bad row does: stop the run, or be left out, counted and listed in skipped.jsonl."""
     max_image_pixels: Count = 50_000_000
@@ -261,11 +265,12 @@ class Train(BaseModel):
     """Tokens of the packed layout per micro-batch, the reference's too: memory follows it, the gradient does not depend
     on it. A larger group is cut between its answers, each part with the prompt again."""
     evaluate_every: Count | None = None
-    """Steps between evaluations on `data.validation_files`; null: as `train.save_every`, if there are any."""
+    """Steps between evaluations (`data.validation_files`, the held-out measure, the distance from the start); the first
+    comes before training; null: as `train.save_every`, or ten times in a run with fewer than five checkpoints."""
     save_every: Count = 100
     """Steps between checkpoints; the last step is always saved."""
     keep_checkpoints: Count = 1
-    """Last checkpoints to keep; with validation files the best one is kept besides."""
+    """Last checkpoints to keep; the best one is kept besides, and what an alarm speaks of."""
     log_every: Count = 1
     """Steps between lines in metrics.jsonl."""
     shard: bool = False
@@ -315,7 +320,7 @@ class Recipe(BaseModel):
     critic: Critic = Critic()
     """Who values the states before each token; for objective.kind ppo."""
     monitors: Monitors = Monitors()
-    """What is watched while a run learns from rewards."""
+    """What is watched while a run learns."""
     train: Train = Train()
     """How long, in what portions, and what is kept."""
     tracking: tuple[Literal["tensorboard", "wandb"], ...] = ()

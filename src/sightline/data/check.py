@@ -13,6 +13,7 @@ import numpy
 
 from sightline.data.files import BadRow, bad_row, read_groups
 from sightline.data.images import ImageStore
+from sightline.data.repeats import Finder, Repeats
 from sightline.progress import each
 from sightline.records import Group, Image, Prompt, RecordError
 
@@ -98,6 +99,8 @@ class CheckReport:
     """Every row that cannot be used, in order."""
     rendered: tuple[Rendered, ...]
     """The first prompts as the model sees them; empty without `render`."""
+    repeats: Repeats
+    """Rows that repeat each other."""
 
     @property
     def num_rows(self) -> int:
@@ -203,11 +206,13 @@ class _Tally:
     signals: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
     lengths: dict[str, list[int]] = field(default_factory=dict)
+    finder: Finder = field(default_factory=Finder)
 
     def add(self, group: Group, keys: tuple[str, ...], lengths: Lengths | None) -> None:
         """Count a good row."""
         self.counts.update(completions=len(group.completions), images=len(keys))
         self.used.update(keys)
+        self.finder.add(group, keys)
         self.signals.update(signal.kind for signal in group.signals)
         if group.prompt.task is not None:
             self.tasks[group.prompt.task] += 1
@@ -228,6 +233,7 @@ class _Tally:
             lengths={name: _spread(values) for name, values in self.lengths.items() if values},
             bad_rows=tuple(self.bad_rows),
             rendered=tuple(self.rendered),
+            repeats=self.finder.found(),
         )
 
 

@@ -72,7 +72,10 @@ def dpo_objective(
         if nll_weight > 0:
             terms["nll"] = -(logprobs[chosen] * mask[chosen]).sum()
         ratio = (policy_answers - reference_answers).detach()
-        return Outcome(terms=terms, metrics=_pair_metrics(ratio, policy_answers.detach(), chosen, rejected, beta=beta))
+        metrics = _pair_metrics(ratio, policy_answers.detach(), chosen, rejected, beta=beta)
+        shifts = answer_means((logprobs - reference).detach(), mask)[chosen]
+        metrics["policy/chosen_shift"] = (float(shifts.sum()), float(len(chosen)))
+        return Outcome(terms=terms, metrics=metrics)
 
     weights = {"dpo": 1.0} | ({"nll": nll_weight} if nll_weight > 0 else {})
     return Objective(name="dpo", counts=counts, compute=compute, weights=weights, needs_reference=True)

@@ -51,6 +51,8 @@ _KNOWN = {
     "policy/token_logprob": ("log-probability of a token", "nats"),
     "policy/chosen_logprob": ("log-probability, chosen answer", "nats"),
     "policy/rejected_logprob": ("log-probability, rejected answer", "nats"),
+    "kl/start": ("KL from before training, per token", "nats"),
+    "policy/chosen_shift": ("chosen answers against the reference, per token", "nats"),
     "kl/reference": ("KL to the reference, per token", "nats"),
     "kl/weight_factor": ("factor on the weight of the KL", "factor"),
     "loss/total": ("all terms together", "loss"),

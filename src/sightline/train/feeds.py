@@ -5,7 +5,7 @@ of what is already on disk.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Generic, TypeVar
 
@@ -22,10 +22,43 @@ Row = TypeVar("Row")
 AnswerReader = Callable[[Completion], tuple[int, ...]]
 
 
+def of_aspect(group: Group, aspect: str | None) -> Group:
+    """The group with the pairs and ranks that compare this aspect, and all other signals; None leaves it as it is."""
+    if aspect is None:
+        return group
+    named = aspects_of(group)
+    if aspect not in named:
+        problem = f"compare {', '.join(named)}" if named else "compare no two answers"
+        raise RecordError(
+            "signals", f"{problem}, and data.aspect is {aspect!r}", "correct data.aspect, or remove the row"
+        )
+    kept = [s for s in group.signals if not isinstance(s, Pair | Rank) or _aspect_of(s) == aspect]
+    return replace(group, signals=tuple(kept))
+
+
+def aspects_of(group: Group) -> list[str]:
+    """What the group's pairs and ranks compare; what names no aspect is overall."""
+    return sorted({_aspect_of(signal) for signal in group.signals if isinstance(signal, Pair | Rank)})
+
+
+def _aspect_of(signal: Pair | Rank) -> str:
+    return OVERALL if signal.aspect is None else signal.aspect
+
+
 def pairs_of(group: Group) -> list[tuple[int, int, float]]:
-    """(chosen, rejected, margin) of every pair that the group's signals name; ties name none."""
+    """(chosen, rejected, margin) of every pair that the group's signals name within one aspect; ties name none.
+
+    That aspect is the overall one where anything is said overall, else the only one: an answer may be the more helpful
+    and the less safe, so pairs of several aspects would contradict each other.
+    """
     found: dict[tuple[int, int], float] = {}
+    aspects = aspects_of(group)
+    if len(aspects) > 1 and OVERALL not in aspects:
+        cure = "choose one with data.aspect, or let the signals say what holds overall"
+        raise RecordError("signals", f"compare {', '.join(aspects)}, which may contradict each other", cure)
     for signal in group.signals:
+        if isinstance(signal, Pair | Rank) and OVERALL in aspects and _aspect_of(signal) != OVERALL:
+            continue
         if isinstance(signal, Pair) and not signal.tie:
             found[signal.chosen, signal.rejected] = signal.margin if signal.margin is not None else 1.0
         if isinstance(signal, Rank):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -65,11 +65,35 @@ class Plan:
     save_every: int
     """Between checkpoints; the last update is always followed by one."""
     keep_checkpoints: int
-    """Last checkpoints that stay; the best on validation stays besides."""
+    """Last checkpoints that stay; the best one stays besides, and what an alarm speaks of."""
     log_every: int = 1
     """Between lines of metrics."""
     evaluate_every: int | None = None
     """Between evaluations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The checkpoint that is best so far. Example: `Best(step=40, score=0.6, chosen_by="validation/held_out")`."""
+
+    step: int
+    """Its step."""
+    score: float
+    """More is better."""
+    chosen_by: str
+    """The metric that it is; of a loss the sign is turned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """What an evaluation measured. Example: `Evaluated(metrics={"validation/held_out": 0.6}, score=0.6, ...)`."""
+
+    metrics: Mapping[str, float]
+    """By the names under which they are logged."""
+    score: float | None
+    """What the best checkpoint is chosen by, more being better; None chooses none."""
+    chosen_by: str
+    """The metric that it is."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,8 +110,8 @@ class Run:
     """Trained parameters by name, for the checkpoint."""
     plan: Plan
     """How long, how often."""
-    evaluate: Callable[[], dict[str, float]] | None = None
-    """Validation metrics of the policy as it stands."""
+    evaluate: Callable[[], Evaluated] | None = None
+    """Measures the policy as it stands."""
     sample: Callable[[], list[dict[str, Any]]] | None = None
     """Answers of the policy as it stands, to be read by a person."""
     rollouts: Callable[[], list[dict[str, Any]]] | None = None
@@ -98,12 +122,20 @@ class Run:
     """Tells a person how it goes: step, steps in all, metrics."""
     watch: Watch | None = None
     """Looks at the metrics for signs that the run goes wrong."""
-    alarmed: Callable[[int, Alarm], None] = lambda step, alarm: None
-    """Told of the step and an alarm after a checkpoint was written; may raise TrainingStopped."""
-    best_step: int | None = None
-    """Step whose validation loss was lowest."""
-    best_loss: float = math.inf
-    """That loss."""
+    alarmed: Callable[[int, Alarm, int | None], None] = lambda step, alarm, kept: None
+    """Told of the step, an alarm and the checkpoint that it speaks of; may raise TrainingStopped."""
+    early: frozenset[str] = frozenset()
+    """Signals whose alarm ends the run where it is, well: there is nothing more to gain."""
+    ended: str | None = None
+    """Why the run ended before its last update, if it did."""
+    best: Best | None = None
+    """The checkpoint that is best so far."""
+    insists: bool = True
+    """Whether an alarm is told each time, or once for each signal."""
+    told: set[str] = field(default_factory=set)
+    """Signals whose alarm was told."""
+    named: set[int] = field(default_factory=set)
+    """Checkpoints that an alarm spoke of."""
     sampled_step: int | None = None
     """Step at which answers were last sampled."""
 
@@ -126,11 +158,12 @@ def resume_from_latest(run: Run) -> int:
     return run.engine.step
 
 
-def _restore(run: Run, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def _restore(run: Run, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Put feed, what was best, what was told and the monitors where the checkpoint left them."""
     run.feed.restore(facts["feed"], tensors)
-    best_loss = math.inf if facts["best_loss"] is None else float(facts["best_loss"])
-    best_step = None if facts["best_step"] is None else int(facts["best_step"])
-    run.best_step, run.best_loss = best_step, best_loss
+    best = facts.get("best")
+    run.best = None if best is None else Best(**best)
+    run.named, run.told, run.ended = set(facts.get("named", ())), set(facts.get("told", ())), facts.get("ended")
     if run.watch is not None:
         run.watch.restore(facts["watch"])
 
@@ -139,16 +172,30 @@ def run_loop(run: Run) -> None:
     """Update until the plan is fulfilled; KeyboardInterrupt after a checkpoint when the user asks to stop."""
     run.journal.status("running", step=run.engine.step)
     if run.engine.step == 0:
-        _sample(run)
+        _before(run)
     counted = phase("step", run.plan.num_steps, done=run.engine.step, numbered=True)
     with asked_to_stop(STOPPING) as stop, counted as steps:
-        while run.engine.step < run.plan.num_steps:
+        while run.engine.step < run.plan.num_steps and run.ended is None:
             _one_step(run, steps)
             if any_process(stop()):
                 _save(run)
                 run.journal.status("interrupted", step=run.engine.step)
                 raise KeyboardInterrupt
-    run.journal.status("done", step=run.engine.step)
+    ended = {} if run.ended is None else {"ended": run.ended}
+    run.journal.status("done", step=run.engine.step, **ended)
+
+
+def _before(run: Run) -> None:
+    """What the policy says and is worth before its first update."""
+    _sample(run)
+    if run.evaluate is None:
+        return
+    with phase("evaluating"), run.engine.policy.whole_weights():
+        found = run.evaluate()
+    if found.score is not None:  # else there is only how far it went, which is 0
+        _log(run, found.metrics)
+    if run.watch is not None:
+        run.watch.look(0, found.metrics)
 
 
 def _one_step(run: Run, steps: Phase) -> None:
@@ -160,13 +207,9 @@ def _one_step(run: Run, steps: Phase) -> None:
     if run.rollouts is not None and rank_and_size()[0] == 0:
         run.journal.rollouts(step, run.rollouts())
     last = step == plan.num_steps
-    best = False
-    if run.evaluate is not None and plan.evaluate_every is not None and (step % plan.evaluate_every == 0 or last):
-        with phase("evaluating"), run.engine.policy.whole_weights():
-            found = run.evaluate()
-        metrics |= {f"validation/{name}": value for name, value in found.items()}
-        if found["loss/total"] < run.best_loss:
-            run.best_step, run.best_loss, best = step, found["loss/total"], True
+    due = plan.evaluate_every is not None and (step % plan.evaluate_every == 0 or last)
+    measured = _evaluated(run) if due and run.evaluate is not None else {}
+    metrics |= measured
     seconds = time.monotonic() - began
     at_model = run.engine.model_seconds + sum(metrics.get(f"time/{x}_seconds", 0.0) for x in ("sample", "credit"))
     timed = metrics | {
@@ -177,15 +220,39 @@ def _one_step(run: Run, steps: Phase) -> None:
     }
     if "value/error" in metrics:
         timed["value/explained"] = explained_variance_of(metrics)
-    if step % plan.log_every == 0 or last or best:
+    if step % plan.log_every == 0 or last or any(name.startswith("validation/") for name in measured):
         _log(run, timed)
     steps.reach(step, facts=told_of(timed))
     run.show(step, plan.num_steps, timed)
     alarms = [] if run.watch is None else run.watch.look(step, timed)
-    if step % plan.save_every == 0 or last or best or alarms:
+    alarms = [alarm for alarm in alarms if run.insists or alarm.signal not in run.told]
+    spoken_of = {alarm.signal: _go_back_to(run, alarm) for alarm in alarms}
+    run.told |= spoken_of.keys()
+    run.named |= {kept for kept in spoken_of.values() if kept is not None}
+    run.ended = next((alarm.sentence for alarm in alarms if alarm.signal in run.early), None)
+    is_best = run.best is not None and run.best.step == step
+    if step % plan.save_every == 0 or last or is_best or alarms:
         _save(run)
     for alarm in alarms:
-        run.alarmed(step, alarm)
+        run.alarmed(step, alarm, spoken_of[alarm.signal])
+
+
+def _evaluated(run: Run) -> Mapping[str, float]:
+    """What the policy is worth now; it may be the best so far."""
+    assert run.evaluate is not None
+    with phase("evaluating"), run.engine.policy.whole_weights():
+        found = run.evaluate()
+    score, best = found.score, run.best
+    if score is not None and math.isfinite(score) and (best is None or score > best.score):
+        run.best = Best(step=run.engine.step, score=score, chosen_by=found.chosen_by)
+    return found.metrics
+
+
+def _go_back_to(run: Run, alarm: Alarm) -> int | None:
+    """The checkpoint to go back to: the best one, or the last from before the signal was beyond its bound."""
+    if alarm.from_best:
+        return None if run.best is None else run.best.step
+    return max((step for step in map(step_of, run.journal.checkpoints()) if step < alarm.since), default=None)
 
 
 def _log(run: Run, metrics: Mapping[str, float]) -> None:
@@ -220,10 +287,17 @@ def _write(run: Run, *, first: bool) -> None:
     kept = learned(run.engine, run.trained, keep=first)
     if not first:
         return
-    best = None if math.isinf(run.best_loss) else run.best_loss
-    facts = {"feed": run.feed.state(), "best_step": run.best_step, "best_loss": best}
+    best = None if run.best is None else asdict(run.best)
+    facts = {"feed": run.feed.state(), "best": best, "named": sorted(run.named), "told": sorted(run.told)}
+    facts["ended"] = run.ended
     if run.watch is not None:
         facts["watch"] = run.watch.state()
     tensors = run.feed.tensors()
-    run.journal.write_checkpoint(step, lambda folder: write_state(folder, run.engine, kept, facts, tensors))
-    run.journal.prune(run.plan.keep_checkpoints, run.best_step)
+    run.journal.write_checkpoint(step, lambda folder: write_state(folder, run.engine, kept, facts, tensors), best=best)
+    run.journal.prune(run.plan.keep_checkpoints, _wanted(run))
+
+
+def _wanted(run: Run) -> set[int]:
+    """Checkpoints that stay besides the last ones: the best, what alarms spoke of, and what one may speak of soon."""
+    before = None if run.watch is None else run.watch.before(map(step_of, run.journal.checkpoints()))
+    return run.named | ({run.best.step} if run.best else set()) | (set() if before is None else {before})
