@@ -16,7 +16,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-avx2 check bench parity clean
+.PHONY: help setup demo test test-slow test-avx2 tour check bench parity clean
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -48,6 +48,9 @@ ON_AVX2 := $(addprefix tests/,models/test_arithmetic.py models/test_sampler.py m
 
 test-avx2: $(READY) ## a part of the fast tests, and a run, as on a processor where bfloat16 is slow
 	$(AVX2) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ON_AVX2)
+
+tour: $(READY) ## README's tour, from the wheel in an empty folder
+	$(BIN)/python -m bench.tour
 
 check: $(READY) ## lint, format, types, floors, docs
 	$(BIN)/ruff check .

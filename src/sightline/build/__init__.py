@@ -2,7 +2,6 @@
 
 from sightline.build.best_of import BestOf, scorer_of
 from sightline.build.commands import (
-    check_data,
     evaluate,
     sample_groups,
     world_draw,
@@ -10,6 +9,7 @@ from sightline.build.commands import (
     world_prompts,
 )
 from sightline.build.commands import sample_answers as sample
+from sightline.build.data_checks import check_data, check_recipe_data
 from sightline.build.demo import demo
 from sightline.build.doctor import doctor
 from sightline.build.export import export
@@ -23,6 +23,7 @@ __all__ = [
     "BestOf",
     "Trusted",
     "check_data",
+    "check_recipe_data",
     "demo",
     "doctor",
     "evaluate",

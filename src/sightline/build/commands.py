@@ -7,24 +7,21 @@ from typing import Any
 
 from sightline.build.best_of import BestOf, Rated, rated_answers
 from sightline.build.loading import inputs_of, load_start, load_trained, make_inputs
-from sightline.build.runs import measure
 from sightline.config.rl import RewardEntry
-from sightline.data.check import CheckReport, check
 from sightline.data.files import write_groups
-from sightline.data.images import ImageStore, embedded
+from sightline.data.images import embedded
 from sightline.evaluation.run import Judged, judge_answers, judge_task
 from sightline.evaluation.statistics import Interval, ratio
 from sightline.models.inputs import Inputs
-from sightline.models.load import Loaded, load_model
+from sightline.models.load import Loaded
 from sightline.models.reading import reading_policy
 from sightline.models.sampler import SamplingParams, sample
-from sightline.progress import Say, announced, phase, say
+from sightline.progress import Say, phase, say
 from sightline.records import Completion, Group, Message, Prompt
 from sightline.world.annotators import annotate
 from sightline.world.prompts import exact_group, picture_png, task_prompts
 from sightline.world.scenes import make_scene, truth
 from sightline.world.tasks import find_task, make_question
-from sightline.world.weights import resolve
 
 
 def sample_answers(
@@ -98,51 +95,6 @@ def _intervals(judged: Judged) -> dict[str, Interval]:
     counted = {name: r for name, r in judged.ratios().items() if r.denominator.sum() > 0}
     found = {name: ratio(value, seed=0) for name, value in counted.items()}
     return found | ({"map": judged.mean_average_precision()} if judged.task == "detect" else {})
-
-
-def check_data(
-    *,
-    files: Sequence[Path],
-    model: str | None = None,
-    root: Path | None = None,
-    show: int = 3,
-    max_image_pixels: int = 50_000_000,
-    max_image_bytes: int = 64 * 2**20,
-) -> CheckReport:
-    """Counts, lengths and bad rows of data files; lengths and rendered prompts need a model."""
-
-    def store_for(file: Path) -> ImageStore:
-        return ImageStore(root or file.parent, max_pixels=max_image_pixels, max_bytes=max_image_bytes)
-
-    if model is None:
-        return check(files, store_for=store_for, show=show)
-    with announced(f"loading {model}"):
-        loaded = load_model(resolve(model))
-    inputs = make_inputs(loaded, root=root or files[0].parent, max_pixels=max_image_pixels, max_bytes=max_image_bytes)
-    return check(
-        files,
-        store_for=store_for,
-        measure=lambda group: measure(inputs, group),
-        render=lambda prompt: _as_seen(inputs, prompt),
-        show=show,
-    )
-
-
-def _as_seen(inputs: Inputs, prompt: Prompt) -> str:
-    """The prompt's tokens as text, runs of image placeholders written once with their count."""
-    image = inputs.soft_token
-    pieces: list[str] = []
-    run = 0
-    for token in (*inputs.prompt(prompt).ids, None):
-        if token == image:
-            run += 1
-            continue
-        if run:
-            pieces.append(f"{inputs.family.soft_token(inputs.processor.tokenizer)}*{run}")
-            run = 0
-        if token is not None:
-            pieces.append(inputs.processor.tokenizer.decode([token]))
-    return "".join(pieces)
 
 
 def world_draw(*, split: str, num: int, out: Path, seed: int = 0, first: int = 0) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline.build.loading import Row, inputs_of
-from sightline.build.runs import check_row
+from sightline.build.rows import check_row
 from sightline.config import Recipe
 from sightline.data.check import Lengths
 from sightline.data.files import BadRow, bad_row, read_groups

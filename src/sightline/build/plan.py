@@ -16,6 +16,7 @@ from sightline.build.batches import batch_maker
 from sightline.build.estimates import GPUS, Estimate, Lengths, Machine, estimate
 from sightline.build.loading import Row, inputs_of, settled, train_parts
 from sightline.build.rl import learns_from_rewards
+from sightline.build.rows import check_first_rows
 from sightline.config import Recipe
 from sightline.data.files import count_rows, read_groups
 from sightline.data.stream import Stream
@@ -80,6 +81,7 @@ def plan(
     """What the recipe needs on `gpus` GPUs of a kind, or on this machine; lengths that are given are not measured."""
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
+    check_first_rows(recipe)
     recipe = settled(recipe) if gpus is None and gpu is None else on_gpus(recipe)
     with phase(f"reading the outline of {recipe.model.path}"):
         outline = outline_of(recipe)

@@ -42,6 +42,20 @@ def run_judge(recipe: Recipe, journal: Journal, rows: Sequence[tuple[Group, Inpu
             judge.close()
 
 
+def check_rewards(recipe: Recipe) -> None:
+    """Refuse names and options of rewards with a sentence before anything is loaded, those of the user's own too.
+
+    The user's module is read in a process of its own where it will be judging in one.
+    """
+    for listed in (recipe.rewards, recipe.monitors.held_out):
+        entries = [entry.model_dump() for entry in listed]
+        own = [entry for entry in entries if ":" in entry["name"]]
+        if own and recipe.rollout.reward_workers > 0:
+            RewardPool(FACTORY, {"entries": own}).close()
+        if entries:
+            compose(entries).curriculum()
+
+
 class RunJudge:
     """The recipe's rewards over prompts and answers. State: where its curriculum stands."""
 

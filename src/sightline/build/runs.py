@@ -19,19 +19,18 @@ from sightline.build.own_answers import make_own_answers
 from sightline.build.plan import expected_memory
 from sightline.build.rating import finish_rating, make_rating
 from sightline.build.rl import (
-    learns_from_rewards,
     make_run_critic,
     rollout_feed,
     rollout_plan,
     temperature_of,
     time_outside,
 )
-from sightline.build.run_judge import RunJudge, run_judge
+from sightline.build.rows import check_first_rows, check_row
+from sightline.build.run_judge import RunJudge, check_rewards, run_judge
 from sightline.build.shown import rollout_rows, sample_rows
 from sightline.build.watching import refuse_repeats, watch_run
 from sightline.config import Recipe, as_begun, check_trust, make_recipe, names_code, to_dict
 from sightline.config.schema import Ranking
-from sightline.data.check import Lengths, check_images, check_lengths
 from sightline.data.files import BadRow, bad_row, read_groups
 from sightline.data.repeats import NOTHING, Finder, Repeats
 from sightline.data.stream import Stream
@@ -49,7 +48,7 @@ from sightline.rewards.pool import RewardFailed
 from sightline.stopping import stop_at_once
 from sightline.train.distributed import processes_joined, rank_and_size, speaks_of_processes, wait_for_all
 from sightline.train.engine import Engine, TrainingStopped
-from sightline.train.feeds import GroupFeed, check_signals, of_aspect
+from sightline.train.feeds import GroupFeed, of_aspect
 from sightline.train.loop import Plan, Run, Show, resume_from_latest, run_loop, unseen
 from sightline.train.optim import make_optimiser, make_schedule
 from sightline.train.rollouts import RolloutFeed
@@ -149,6 +148,8 @@ def resume(folder: Path, *, trust_remote_code: bool = False, say: Say = say, sho
 def _run(recipe: Recipe, journal: Journal, say: Say, show: Show) -> None:
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
+    check_first_rows(recipe)
+    check_rewards(recipe)
     with phase("estimating memory"):
         _tell(say, about_gpus(), expected_memory(recipe))
     torch.manual_seed(recipe.seed)
@@ -241,31 +242,6 @@ def read_data(recipe: Recipe, files: Sequence[str], loaded: Loaded) -> Data:
     if files and not groups:
         raise ValueError(f"data.files: no usable row in {', '.join(files)}; sightline data check says why")
     return Data(groups=groups, skipped=skipped, repeats=finder.found())
-
-
-def measure(inputs: Inputs, group: Group) -> Lengths:
-    """Tokens of a group for this model."""
-    prompt = inputs.prompt(group.prompt)
-    image = sum(part.num_tokens for part in prompt.images)
-    answers = tuple(
-        len(inputs.answer(completion, where=f"completions[{i}].text")) for i, completion in enumerate(group.completions)
-    )
-    return Lengths(prompt_text=len(prompt.ids) - image, image=image, answers=answers)
-
-
-def check_row(recipe: Recipe, inputs: Inputs, group: Group, *, opened: set[str]) -> Lengths:
-    """Tokens of a row that the recipe can learn from; RecordError says what is wrong with another."""
-    check_images(group.prompt, inputs.store, opened=opened)
-    if not learns_from_rewards(recipe):
-        rated = recipe.objective.attributes if isinstance(recipe.objective, Ranking) else ()
-        check_signals(group, objective=recipe.objective.kind, attributes=rated)
-    lengths = measure(inputs, group)
-    check_lengths(
-        lengths,
-        max_prompt_tokens=recipe.data.max_prompt_tokens,
-        max_answer_tokens=recipe.data.max_answer_tokens,
-    )
-    return lengths
 
 
 def make_policy(recipe: Recipe, loaded: Loaded) -> Policy:

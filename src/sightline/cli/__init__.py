@@ -9,11 +9,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from cyclopts import CycloptsError, UnusedCliTokensError
 
 from sightline.cli import doctor, judges, machine, rewards, rooms, runs, studies, talk
-from sightline.cli.parts import app, printable, process_number
+from sightline.cli.parts import ON_STDOUT, app, printable, process_number
 from sightline.journal import RunFailed
 from sightline.progress import shown
 from sightline.stopping import stop_at_once
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         tokens = list(sys.argv[1:] if arguments is None else arguments)
         with shown(to=sys.stdout if _is_told(tokens) else sys.stderr), stop_at_once():
-            status = app(tokens, exit_on_error=False, print_error=False)
+            status = app(_with_stdout(tokens), exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except BrokenPipeError:
@@ -57,6 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _is_told(tokens: Sequence[str]) -> bool:
     """Whether stdout tells how the command goes; else it holds what was asked for, and stderr tells."""
     return bool(tokens) and tokens[0] in TOLD and "--json" not in tokens
+
+
+def _with_stdout(tokens: Sequence[str]) -> list[str]:
+    """`evaluate ... --json` with no file behind it means stdout."""
+    if not tokens or tokens[0] != "evaluate":
+        return list(tokens)
+    pairs = zip_longest(tokens, tokens[1:], fillvalue="--")
+    return [f"{word}={ON_STDOUT}" if word == "--json" and after.startswith("--") else word for word, after in pairs]
 
 
 def _sentence(error: Exception) -> str:

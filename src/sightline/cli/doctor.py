@@ -1,12 +1,13 @@
 """Commands that look before a run: doctor (is it going to work?) and plan (what will it need?)."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
 
-from sightline.cli.parts import AT_LEAST_ONE, app, cell, say, show
+from sightline.cli.parts import AT_LEAST_ONE, JSON, app, cell, say, say_json, show
 from sightline.cli.runs import recipes_and_overrides
 from sightline.config import ConfigError, check_present, load_recipe
 
@@ -22,6 +23,7 @@ MARKS = {"pass": "pass", "look": "look", "fail": "FAIL", "skip": "-"}
 def doctor(
     *words: Annotated[str, WORDS],
     page: Path | None = None,
+    as_json: Annotated[bool, JSON] = False,
 ) -> int:
     """Look at a run before it is made: its model, its data, its rewards, each line pass or what is wrong and its cure.
 
@@ -33,6 +35,7 @@ def doctor(
     Args:
         words: Recipes and overrides, as for train.
         page: Where the page with the pictures goes; by default beside the run folder.
+        as_json: Print one JSON object instead: the lines, the page, how many failed.
     """
     paths, overrides = recipes_and_overrides(words)
     recipe = load_recipe(paths, overrides)
@@ -42,8 +45,11 @@ def doctor(
         raise ConfigError(f"--page: {path} is a folder; name a file")
     from sightline import build
 
-    lines = build.doctor(recipe=recipe, page=path, tell=_tell)
+    lines = build.doctor(recipe=recipe, page=path, tell=_unsaid if as_json else _tell)
     wrong = sum(line.state == "fail" for line in lines)
+    if as_json:
+        say_json({"name": recipe.name, "lines": [asdict(line) for line in lines], "failed": wrong, "page": str(path)})
+        return 1 if wrong else 0
     say(f"page: {path}")
     say(f"{wrong} of {len(lines)} checks failed" if wrong else "nothing is wrong")
     return 1 if wrong else 0
@@ -56,6 +62,7 @@ def plan(
     gpu: Literal["h100", "h200", "a100", "a100-40", "l40s", "a6000", "4090"] | None = None,
     prompt_tokens: Annotated[int | None, AT_LEAST_ONE] = None,
     answer_tokens: Annotated[int | None, AT_LEAST_ONE] = None,
+    as_json: Annotated[bool, JSON] = False,
 ) -> int:
     """Say what a run will need, memory by part and seconds per step, from config and data alone; no weight is read.
 
@@ -69,6 +76,7 @@ def plan(
         gpu: Their kind; by default that of this machine, or else a100 with 80 GiB.
         prompt_tokens: Tokens of a prompt, images included; by default measured on the first rows.
         answer_tokens: Tokens of an answer; by default measured, or for sampled answers half of rollout.max_tokens.
+        as_json: Print one JSON object instead.
     """
     paths, overrides = recipes_and_overrides(words)
     recipe = load_recipe(paths, overrides)
@@ -81,8 +89,15 @@ def plan(
     from sightline import build
 
     found = build.plan(recipe=recipe, gpus=gpus, gpu=gpu, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens)
-    _show_plan(recipe.name, found)
+    if as_json:
+        say_json({"name": recipe.name} | asdict(found) | {"fits": found.fits})
+    else:
+        _show_plan(recipe.name, found)
     return 0 if found.fits else 1
+
+
+def _unsaid(line: "Line") -> None:
+    """It comes with all others."""
 
 
 def _tell(line: "Line") -> None:

@@ -4,10 +4,13 @@ Knows no single command.
 """
 
 import difflib
+import json
+import math
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -29,9 +32,11 @@ app = App(
 
     Example: `sightline train dpo_world --objective.beta 0.2`""",
     version=__version__,
+    version_flags=["--version", "-V"],
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
+app.register_install_completion_command(help="Install completion of commands and options for your shell.")
 data = App(name="data", help="Look at preference data, and convert it.")
 world = App(name="world", help="The embedded world of drawn scenes, and its tiny model.")
 recipes = App(name="recipes", help="The complete runs that ship with the package.")
@@ -39,8 +44,12 @@ reward = App(name="reward", help="Rewards: what they measure, how they stand att
 for subject in (data, world, recipes, reward):
     app.command(subject)
 
+ON_STDOUT = Path("-")
+"""What `--json` without a file stands for, in commands whose `--json` takes one."""
 SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)
 FLAG = Parameter(negative=())
+JSON = Parameter(name="--json", negative=())
+"""Print one JSON object on stdout and nothing else there; how it goes is told on stderr."""
 AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 NOT_NEGATIVE = Parameter(validator=Number(gte=0))
 
@@ -70,6 +79,20 @@ def say(text: object, *, end: str = "\n") -> None:
     """One line of output, or several; of several processes the first one speaks."""
     if process_number() == 0:
         sys.stdout.write(f"{printable(text)}{end}")
+
+
+def say_json(value: Mapping[str, Any]) -> None:
+    """One JSON object, and nothing else on stdout; what is not finite is null."""
+    sys.stdout.write(json.dumps(finite(dict(value)), indent=1, default=str, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Plain values with null in place of what JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show(table: Table) -> None:

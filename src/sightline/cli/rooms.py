@@ -1,29 +1,40 @@
 """Commands about what runs are made of: data, the embedded world, the shipped recipes."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from sightline.cli.parts import (
     AT_LEAST_ONE,
     FLAG,
+    JSON,
     NOT_NEGATIVE,
-    cell,
     data,
     expect_file,
     expect_nothing,
     recipes,
     say,
-    show,
+    say_json,
     show_check,
     world,
 )
-from sightline.config import ConfigError, find_recipe, judge_names, recipe_names
-from sightline.registry import check_name
+from sightline.cli.runs import recipes_and_overrides
+from sightline.config import (
+    ConfigError,
+    Recipe,
+    check_present,
+    find_recipe,
+    judge_names,
+    load_recipe,
+    recipe_head,
+    recipe_names,
+)
+from sightline.config.load import read_yaml
+from sightline.registry import check_name, did_you_mean
 
 if TYPE_CHECKING:
     from sightline.data.sources.library import Imported
@@ -31,43 +42,81 @@ if TYPE_CHECKING:
 
 @data.command(name="check")
 def data_check(
-    *files: Path,
+    *words: Annotated[str, Parameter(name="FILES-OR-RECIPE", allow_leading_hyphen=True)],
     model: str | None = None,
     root: Path | None = None,
     show: Annotated[int, NOT_NEGATIVE] = 3,
     on_bad: Literal["error", "skip"] = "error",
     max_image_pixels: Annotated[int, AT_LEAST_ONE] = 50_000_000,
     max_image_bytes: Annotated[int, AT_LEAST_ONE] = 64 * 2**20,
+    as_json: Annotated[bool, JSON] = False,
 ) -> int:
     """Read every row and image as a run would: counts, lengths, prompts as the model sees them, bad rows.
 
+    Given a recipe in place of files, with overrides as for train, it reads that run's files with that run's limits, and
+    a row is good when the recipe's objective can learn from it. No weight is read.
+
     Example: `sightline data check data/preferences.jsonl --model world:base`
 
+    For a run: `sightline data check dpo_world`
+
     Args:
-        files: JSONL or Parquet files of groups.
+        words: JSONL or Parquet files of groups, or a recipe with overrides.
         model: Count tokens and render prompts for this model (a folder, a hub id, `world:base`).
         root: Folder that image paths are relative to; by default that of each file.
         show: How many prompts to print as the model sees them; needs a model.
         on_bad: Whether bad rows end in exit status 2 (error) or 0 (skip).
         max_image_pixels: Images with more are bad rows.
         max_image_bytes: Image files with more are bad rows.
+        as_json: Print one JSON object instead.
     """
-    if not files:
-        raise ConfigError("data check: no file is named; give JSONL or Parquet files of groups")
-    for path in files:
-        expect_file(path)
-    from sightline import build
+    if not words:
+        raise ConfigError("data check: no file is named; give JSONL or Parquet files of groups, or a recipe")
+    recipe = _recipe_of_words(words)
+    if recipe is not None:
+        from sightline import build
 
-    found = build.check_data(
-        files=list(files),
-        model=model,
-        root=root,
-        show=show,
-        max_image_pixels=max_image_pixels,
-        max_image_bytes=max_image_bytes,
-    )
-    show_check(found)
+        if model is not None or root is not None:
+            raise ConfigError("data check: --model and --root belong to files; a recipe has model.path and data.root")
+        found = build.check_recipe_data(recipe, show=show)
+        learner: str | None = f"{recipe.name} ({recipe.objective.kind})"
+    else:
+        for word in words:
+            expect_file(Path(word))
+        from sightline import build
+
+        found = build.check_data(
+            files=[Path(word) for word in words],
+            model=model,
+            root=root,
+            show=show,
+            max_image_pixels=max_image_pixels,
+            max_image_bytes=max_image_bytes,
+        )
+        learner = None
+    if as_json:
+        say_json(asdict(found) | {"used_by": learner})
+    else:
+        show_check(found)
+        if learner is not None:
+            say(f"{learner} can use {found.num_groups:,} of {found.num_rows:,} rows")
     return 2 if found.bad_rows and on_bad == "error" else 0
+
+
+def _recipe_of_words(words: Sequence[str]) -> Recipe | None:
+    """The recipe that `data check` was given; None where it was given files."""
+    first = Path(words[0])
+    is_recipe = first.suffix in (".yaml", ".yml") or (words[0] in recipe_names() and not first.exists())
+    if not is_recipe:
+        unknown = next((word for word in words if word.startswith("-")), None)
+        if unknown is not None:
+            options = ("--model", "--root", "--show", "--on-bad", "--max-image-pixels", "--max-image-bytes", "--json")
+            raise ConfigError(f"unknown option {unknown}{did_you_mean(unknown, options)}")
+        return None
+    paths, overrides = recipes_and_overrides(words)
+    recipe = load_recipe(paths, overrides)
+    check_present(recipe, source=paths[-1])
+    return recipe
 
 
 @data.command(name="convert")
@@ -265,28 +314,39 @@ def world_prompts(
 
 
 @recipes.command(name="list")
-def recipes_list() -> None:
-    """List the shipped recipes and judges, each with what it does.
+def recipes_list(*, as_json: Annotated[bool, JSON] = False) -> None:
+    """List the shipped recipes and judges, each with what it does and the commands that make its files and run it.
 
     Example: `sightline recipes list`
+
+    Args:
+        as_json: Print one JSON object instead.
     """
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name in (*recipe_names(), *judge_names()):
-        first = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
-        table.add_row(name, cell(first.removeprefix("# ")))
-    show(table)
+    heads = {name: recipe_head(name) for name in (*recipe_names(), *judge_names())}
+    if as_json:
+        say_json({"recipes": [{"name": name} | asdict(head) for name, head in heads.items()]})
+        return
+    for name, head in heads.items():
+        say(f"{name}: {head.what}")
+        for command in head.commands:
+            say(f"    {command}")
 
 
 @recipes.command(name="show")
-def recipes_show(name: str, /) -> None:
+def recipes_show(name: str, /, *, as_json: Annotated[bool, JSON] = False) -> None:
     """Print a shipped recipe with its comments.
 
     Example: `sightline recipes show dpo_world`
 
     Args:
         name: As `sightline recipes list` gives it.
+        as_json: Print one JSON object instead: name, what it does, its commands, and its keys with their values.
     """
-    say(find_recipe(name).read_text(encoding="utf-8"), end="")
+    file = find_recipe(name)
+    if as_json:
+        say_json({"name": name} | asdict(recipe_head(name)) | {"recipe": read_yaml(file, name)})
+    else:
+        say(file.read_text(encoding="utf-8"), end="")
 
 
 @recipes.command(name="copy")

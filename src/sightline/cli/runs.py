@@ -14,12 +14,14 @@ from sightline.cli.parts import (
     AT_LEAST_ONE,
     FLAG,
     NOT_NEGATIVE,
+    ON_STDOUT,
     SEVERAL,
     app,
     cell,
     expect_file,
     expect_nothing,
     say,
+    say_json,
     show,
 )
 from sightline.config import (
@@ -31,9 +33,11 @@ from sightline.config import (
     differences,
     load_recipe,
     make_recipe,
+    recipe_keys,
     resolved_yaml,
     to_dict,
 )
+from sightline.config.elsewhere import KEYS
 from sightline.journal import Journal, RunError, atomic_write, recipe_of
 from sightline.registry import check_name, did_you_mean
 
@@ -200,7 +204,7 @@ def evaluate(
             the greedy answer.
         scorer: Who chooses: the run folder of a reward model, a reward's name, or a reward as JSON.
         trust_remote_code: Run the model's own Python code; a run folder never allows it by itself.
-        json_out: Write the numbers to this file too.
+        json_out: Write the numbers to this file too; `--json` without a file prints them as one JSON object instead.
     """
     on = on or Scenes()
     split, scenes, batch_size = on.split, on.scenes, on.batch_size
@@ -221,6 +225,11 @@ def evaluate(
         batch_size=batch_size,
         best_of=chooses,
     )
+    rows = {task: {name: asdict(interval) for name, interval in ms.items()} for task, ms in found.items()}
+    how = {"target": target, "split": split, "scenes": scenes, "best_of": best_of, "scorer": scorer}
+    if json_out == ON_STDOUT:
+        say_json(how | {"tasks": rows})
+        return
     chosen = "" if scorer is None else f", best of {best_of} by {scorer}"
     table = Table("task", "metric", "value", "95% interval", title=cell(f"{target}, {scenes} {split} scenes{chosen}"))
     for task, metrics in found.items():
@@ -229,10 +238,7 @@ def evaluate(
             table.add_row(task, cell(metric), f"{interval.estimate:.3f}", bounds)
     show(table)
     if json_out is not None:
-        rows = {task: {name: asdict(interval) for name, interval in ms.items()} for task, ms in found.items()}
-        how = {"target": target, "split": split, "scenes": scenes, "best_of": best_of, "scorer": scorer}
-        summary = how | {"tasks": rows}
-        atomic_write(json_out, json.dumps(summary, indent=1) + "\n")
+        atomic_write(json_out, json.dumps(how | {"tasks": rows}, indent=1) + "\n")
 
 
 @app.command
@@ -339,7 +345,7 @@ def recipes_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
         key, equals, value = word.removeprefix("--").partition("=")
         flags = ["--dry-run", *(f"--{name}" for name in Recipe.model_fields)]
         if not word.startswith("--") or ("." not in key and f"--{key}" not in flags):
-            raise ConfigError(f"unknown option {word}{did_you_mean(word, flags)}")
+            raise ConfigError(f"unknown option {word}{option_meant(key, flags)}")
         if not equals:
             value = next(rest, "--")
             if value.startswith("--"):
@@ -348,6 +354,17 @@ def recipes_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     if not paths:
         raise ConfigError("no recipe is named; `sightline recipes list` shows those that are shipped")
     return paths, overrides
+
+
+def option_meant(key: str, flags: Sequence[str]) -> str:
+    """The end of an error about an option: the whole key that it stands for, by its last part or by what others call
+    it, else a flag that is spelt alike."""
+    name = key.replace("-", "_")
+    known = KEYS.get(name)
+    if known is None:
+        keys = [whole for whole, _ in recipe_keys() if whole.rpartition(".")[2] == name]
+        known = keys[0] if keys else None
+    return did_you_mean(f"--{key}", flags) if known is None else f"; did you mean --{known}?"
 
 
 def _goes_on(recipe: Recipe) -> bool:

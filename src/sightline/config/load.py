@@ -9,7 +9,9 @@ about another (`_fill_in`).
 import copy
 import difflib
 import importlib.util
+import itertools
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,24 @@ def recipe_folder() -> Path:
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
     return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeHead:
+    """What the opening comment of a recipe says."""
+
+    what: str
+    """What the recipe does, in a sentence."""
+    commands: tuple[str, ...]
+    """Command lines that make its files, and last the one that runs it."""
+
+
+def recipe_head(name: str) -> RecipeHead:
+    """What a shipped recipe does, and the commands that go with it."""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), find_recipe(name).read_text("utf-8").splitlines())
+    lines = [line.removeprefix("#").strip() for line in comment]
+    commands = [line for line in lines if line.startswith(("sightline ", "accelerate "))]
+    return RecipeHead(what=lines[0], commands=tuple(line.replace(f"recipes/{name}.yaml", name) for line in commands))
 
 
 def judge_names() -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sightline.bounded import cut
+from sightline.config.elsewhere import KEYS, KINDS
 from sightline.config.schema import Recipe, branches, kinds_of, recipe_keys
 from sightline.registry import did_you_mean
 
@@ -73,7 +74,8 @@ def _follow(location: tuple[str | int, ...], root: type[BaseModel]) -> tuple[tup
 def _sentence(details: ErrorDetails, path: tuple[str, ...], block: type[BaseModel], root: type[BaseModel]) -> str:
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{_cure_for_key(path, block, root)}"
+        inner = tuple(value) if isinstance(value, dict) and len(value) == 1 else ()
+        return f"unknown key{_cure_for_key(path, block, root, inner)}"
     if kind == "missing":
         return "is missing; give it a value"
     if kind == "union_tag_not_found":
@@ -101,8 +103,16 @@ def _out_of_bounds(kind: str, value: Any, context: dict[str, Any]) -> str:
     return f"is {_shown(value)}; give {_WANTED.get(kind.partition('_')[0], 'another value')}"
 
 
-def _cure_for_key(path: tuple[str, ...], block: type[BaseModel], root: type[BaseModel]) -> str:
-    """A close key of the block, else the same key in another block, else the keys that there are."""
+def _cure_for_key(
+    path: tuple[str, ...], block: type[BaseModel], root: type[BaseModel], inner: tuple[str, ...] = ()
+) -> str:
+    """What others call it, else a close key of the block, the same key in another block, or the keys that there are.
+
+    `inner` is the only key below an unknown block.
+    """
+    known = KEYS.get(".".join([*path, *inner][-2:])) or KEYS.get(path[-1])
+    if known is not None and known in keys_of(root) and known != ".".join(path):
+        return f"; did you mean {known}?"
     cure = did_you_mean(path[-1], block.model_fields)
     elsewhere = [key for key, _ in recipe_keys(root) if key.rpartition(".")[2] == path[-1]]
     if ".".join(path) in elsewhere:
@@ -111,8 +121,17 @@ def _cure_for_key(path: tuple[str, ...], block: type[BaseModel], root: type[Base
     return cure if "did you mean" in cure or not elsewhere else f"; did you mean {elsewhere[0]}?"
 
 
+def keys_of(root: type[BaseModel]) -> set[str]:
+    """All dotted keys, and the blocks around them."""
+    keys = [key for key, _ in recipe_keys(root)]
+    return {".".join(key.split(".")[:length]) for key in keys for length in range(1, key.count(".") + 2)}
+
+
 def _no_choice(value: Any, quoted: str) -> str:
     choices = re.findall(r"'([^']*)'", quoted)
+    nearest = KINDS.get(str(value).lower())
+    if nearest is not None and nearest[0] in choices:
+        return f"is {_shown(value)}, which is not here; {nearest[0]} {nearest[1]}"
     guess = did_you_mean(str(value), choices)
     return f"is {_shown(value)}{guess.replace('known are', 'use one of')}"
 

@@ -97,7 +97,7 @@ class Model(BaseModel):
     """Recompute activations in the backward pass, those of a trained tower too: about a third slower, for much less
     memory."""
     trust_remote_code: bool = False
-    """The model brings Python code of its own. It runs only where a command says --trust-remote-code, each time anew."""
+    """The model brings Python code of its own. It runs only where a command says --trust-remote-code, every time."""
 
     @field_validator("path")
     @classmethod
