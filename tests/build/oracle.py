@@ -47,7 +47,7 @@ class Oracle:
         )
 
     def _said(self, text: str, facts: Mapping[str, Any] | None) -> str:
-        if "List everything that the answer claims" in text:
+        if "List everything that the answer claims" in " ".join(text.split()):
             claims = [f"- There is a {phrase}." for phrase in PHRASE.findall(between(text, "answer"))]
             return "\n".join(claims) or "none"
         assert facts is not None, "the picture of this question is not known"
