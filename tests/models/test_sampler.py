@@ -12,9 +12,11 @@ from torch import Tensor
 
 from sightline.batch import PromptTokens, make_batch
 from sightline.models.forward import Policy
-from sightline.models.load import Loaded
+from sightline.models.load import Loaded, choose_trained, load_model
 from sightline.models.sampler import Sampled, SamplingParams, answer_seed, decoding_threads, sample
-from tests.tiny import picture, prompt_tokens, tiny_policy, tiny_trained
+from sightline.world.prompts import task_prompts
+from sightline.world.weights import resolve
+from tests.tiny import picture, prompt_tokens, tiny_inputs, tiny_policy, tiny_trained
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=10)
 SEEDED = SamplingParams(temperature=0.8, max_tokens=10, seed=5)
@@ -250,3 +252,17 @@ def test_small_steps_are_decoded_by_one_thread_and_torch_gets_its_number_back(mo
         sample(policy, [prompt_tokens("a")], num=1, params=replace(GREEDY, stop=("x",)), ends=(0,))
     sample(policy, [prompt_tokens("a")], num=2, params=GREEDY, ends=(0,))
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.exactness
+def test_in_bfloat16_sampler_and_trainer_differ_by_less_than_rounded_logits_would_make_them():
+    loaded = choose_trained(load_model(resolve("world:base"), dtype="bfloat16"), train="full")
+    policy, inputs = tiny_policy(loaded), tiny_inputs(loaded)
+    prompts = [inputs.prompt(prompt) for prompt in task_prompts("describe", "train", 8)]
+    params = SamplingParams(temperature=1.0, max_tokens=64)
+    found = sample(policy, prompts, num=4, params=params, ends=inputs.ends)
+    batch = make_batch(prompts, [[answer.token_ids for answer in answers] for answers in found])
+    with torch.no_grad():
+        scored = policy.score(batch).logprobs[batch.mask]
+    said = torch.tensor([value for answers in found for answer in answers for value in answer.logprobs])
+    assert 0 < float((scored - said).square().mean().sqrt()) < 0.006  # rounded logits: 0.010

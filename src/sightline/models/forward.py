@@ -19,6 +19,7 @@ from sightline.models.attention import PLANNED, AttentionPlan, TreePlan, attenti
 from sightline.models.families import Family
 from sightline.models.heads import AGREEMENTS, LIKELIHOODS, Critic, RatingHead
 from sightline.models.layout import Layout, pack
+from sightline.models.products import logits_in_float32
 from sightline.models.sharding import Sharding
 from sightline.models.vision import Vision
 
@@ -198,7 +199,7 @@ class Policy:
 
     def logits(self, states: Tensor, temperature: float) -> Tensor:
         """Tempered logits [rows, vocabulary] in float32; media tokens at minus infinity."""
-        logits = self.family.head(self.model)(states).float() / temperature
+        logits = logits_in_float32(self.family.head(self.model), states) / temperature
         return logits.masked_fill(self._banned.to(states.device), float("-inf"))
 
     def embed(self, layout: Layout, batch: Batch, *, model: Any | None = None) -> Tensor:
@@ -280,11 +281,11 @@ def read_tokens(
     """Log-probabilities (and entropies) of target tokens from their hidden states, in chunks over tokens.
 
     The [tokens, vocabulary] matrix never exists at once: each chunk's logits are made again in the backward pass.
-    Sums over the vocabulary run in float32.
+    Products with the head and sums over the vocabulary are float32.
     """
 
     def chunk(part: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head(part).float() / temperature
+        logits = logits_in_float32(head, part) / temperature
         logits = logits.masked_fill(banned, float("-inf"))
         normaliser = logits.logsumexp(-1)
         logprob = logits.gather(-1, target[:, None]).squeeze(-1) - normaliser

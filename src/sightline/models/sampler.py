@@ -20,6 +20,7 @@ from sightline.models.arithmetic import dtype_name, one_thread_below
 from sightline.models.attention import Windows, prompt_mask, softmax_rows, window_of
 from sightline.models.forward import Policy
 from sightline.models.layout import Layout
+from sightline.models.products import scores_in_float32
 from sightline.progress import each, phase
 
 MASKED = -1e30
@@ -126,12 +127,12 @@ class _DecodePlan:
             own_key, own_value = own_key[:, -window:], own_value[:, -window:]
         asked = query.view(num_prompts, size, heads, repeat, width) * (width**-0.5 if scaling is None else scaling)
         asked = asked.transpose(1, 2).reshape(num_prompts * heads, size * repeat, width)
-        to_prompt = torch.bmm(asked, prompt_key.flatten(0, 1).transpose(1, 2))
+        to_prompt = scores_in_float32(asked, prompt_key.flatten(0, 1))
         unseen = cache.unseen(window)
         if unseen is not None:
             to_prompt.masked_fill_(unseen.repeat_interleave(heads, 0)[:, None], MASKED)
-        to_own = torch.bmm(asked.view(-1, repeat, width), own_key.transpose(1, 2)).view(*to_prompt.shape[:2], -1)
-        weights = torch.cat([to_prompt, to_own], -1).float().softmax(-1).to(query.dtype)
+        to_own = scores_in_float32(asked.view(-1, repeat, width), own_key).view(*to_prompt.shape[:2], -1)
+        weights = torch.cat([to_prompt, to_own], -1).softmax(-1).to(query.dtype)
         on_own = torch.bmm(weights[..., longest:].reshape(len(own_key), repeat, -1), own_value)
         out = torch.baddbmm(on_own.view_as(asked), weights[..., :longest], prompt_value.flatten(0, 1))
         return out.view(num_prompts, heads, size, repeat, width).transpose(1, 2).reshape(-1, heads * repeat, width)
