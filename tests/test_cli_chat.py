@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sightline.build.loading import Trusted
 from sightline.build.talk import Said
 from sightline.cli import main
 from sightline.cli import talk as talk_module
@@ -142,3 +143,7 @@ def test_flags_reach_the_talk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert capsys.readouterr().out == "base: A dog.\n"
     wanted = {"target": "world:base", "base": False, "temperature": 0.5, "top_p": 0.9, "max_tokens": 256, "seed": 3}
     assert given == [wanted]
+    assert not isinstance(given[0]["target"], Trusted)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert main(["chat", "world:base", "--trust-remote-code"]) == 0
+    assert isinstance(given[1]["target"], Trusted)

@@ -38,6 +38,7 @@ def chat(
     top_p: Annotated[float, Parameter(validator=Number(gt=0, lte=1))] = 1.0,
     max_tokens: Annotated[int, AT_LEAST_ONE] = 256,
     seed: Annotated[int, NOT_NEGATIVE] = 0,
+    trust_remote_code: Annotated[bool, FLAG] = False,
 ) -> None:
     """Talk with a model about pictures, turn by turn; for a run, its base answers beside the tuned model.
 
@@ -56,15 +57,17 @@ def chat(
         top_p: Draw from the most probable tokens that together hold this much probability.
         max_tokens: Longest answer.
         seed: Decides the draws.
+        trust_remote_code: Run the model's own Python code; a run folder never allows it by itself.
     """
     _check_target(target)
     for path in image:
         expect_file(path)
     pictures = [embedded(path) for path in image]
+    from sightline.build.loading import Trusted
     from sightline.build.talk import open_talk
 
     options = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
-    talk = open_talk(target=target, base=not no_base, **options)
+    talk = open_talk(target=Trusted(target) if trust_remote_code else target, base=not no_base, **options)
     talk.pictures += pictures
     converse(talk, _lines(), live=sys.stdin.isatty())
 
