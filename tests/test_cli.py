@@ -303,7 +303,7 @@ def test_train_goes_on_with_the_same_run_and_refuses_another(build, capsys):
     main(["train", "tiny.yaml", "--dry-run"])
     Journal.create("runs/tiny", yaml.safe_load(capsys.readouterr().out), {}).close()
     assert main(["train", "tiny.yaml"]) == 0
-    assert calls == [{"folder": Path("runs/tiny")}]
+    assert calls == [{"folder": Path("runs/tiny"), "trust_remote_code": True}]
     assert capsys.readouterr().out.startswith("runs/tiny holds this run already: going on with it\n")
     assert error_line(capsys, ["train", "tiny.yaml", "--objective.beta", "0.3", "--seed", "1"]) == (
         "runs/tiny holds a run of another recipe (seed is 1 and was 0 and 1 more); choose another folder with"
@@ -318,7 +318,7 @@ def test_resume_checks_the_run_before_build_is_imported(build, folder, capsys):
     main(["train", "tiny.yaml", "--dry-run"])
     Journal.create("runs/tiny", yaml.safe_load(capsys.readouterr().out), {}).close()
     assert main(["resume", "runs/tiny"]) == 0
-    assert calls == [{"folder": Path("runs/tiny")}]
+    assert calls == [{"folder": Path("runs/tiny"), "trust_remote_code": False}]
     capsys.readouterr()
     (folder / "pairs.jsonl").unlink()
     expected = "runs/tiny/recipe.yaml: data.files: pairs.jsonl does not exist; "
