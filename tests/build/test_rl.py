@@ -139,7 +139,8 @@ def test_rewards_that_never_vary_stop_the_run_and_say_so(world: Path, my_folder:
     [alarm] = Journal.open(my_folder / "run").read_alarms()
     assert (alarm["signal"], alarm["step"], alarm["since"]) == ("without_signal", 3, 1)
     page = write_run_report(my_folder / "run").read_text()
-    assert "1 alarm raised." in page
+    assert "1 raised an alarm" in page
+    assert '<section id="alarms">' in page
     assert "without_signal: rollout/without_signal is 1" in page
     assert Journal.open(my_folder / "run").latest() is not None
 
