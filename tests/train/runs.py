@@ -30,6 +30,7 @@ def tiny_recipe(world: Path, out: Path, **blocks: Any) -> Recipe:
         "data": {"files": [str(world / "train.jsonl")]},
         "objective": {"kind": "dpo", "beta": 0.5},
         "optim": {"learning_rate": 3e-3},
+        "monitors": {"kl": None, "overfit": None, "accuracy_gap": None, "displacement": None},  # a few random pairs
         "train": {
             "steps": 12,
             "groups_per_step": 5,
