@@ -13,7 +13,7 @@ from tests.train.runs import tiny_recipe
 
 pytestmark = pytest.mark.exactness
 KINDS = ("grpo", "gspo", "ppo")
-FAST = ("llava",)
+FAST = ("llava-clip",)
 TRAIN = {"save_every": 4, "groups_per_step": 4, "token_budget": 300, "samples": 0, "check_first_batch": False}
 UPDATES: dict[str, dict[str, int]] = {"single": {}, "several": {"prompts": 8, "passes": 2}}
 """Of each rollout."""
