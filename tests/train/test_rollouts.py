@@ -230,3 +230,9 @@ def test_facts_of_a_rollout_are_told_once():
     assert 0 < facts["rollout/distinct"] <= 1
     next(batches)
     assert batches.metrics() == {}
+
+
+def test_a_group_of_one_answer_is_no_group_without_signal():
+    batches = feed(replace(PLAN, group_size=1))
+    next(batches)
+    assert batches.metrics()["rollout/without_signal"] == 0

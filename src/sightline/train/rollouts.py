@@ -331,7 +331,7 @@ def rollout_facts(kept: Sequence[Answers], sampled: Sequence[Answers]) -> Facts:
         "rollout/distinct": _mean(
             [len({c.text for c in group.completions}) / len(group.completions) for group in kept]
         ),
-        "rollout/without_signal": _mean([not group.has_signal for group in sampled]),
+        "rollout/without_signal": _mean([not group.has_signal for group in sampled if len(group.completions) > 1]),
         "rollout/excluded": _mean([judged.value is None for _, judged in pairs]),
         "rollout/problems": _mean([judged.problem is not None for _, judged in pairs]),
         "rollout/prompts_sampled": float(len(sampled)),
