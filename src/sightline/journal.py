@@ -48,7 +48,6 @@ from sightline.run_files import (
     damage_of,
     drop_torn_line,
     expect_logged,
-    fingerprint,
     line,
     open_lock,
     read_json,
@@ -59,6 +58,7 @@ from sightline.run_files import (
     sync,
     whole_lines,
 )
+from sightline.run_files import fingerprint as _fingerprint
 
 __all__ = ["Follower", "Journal", "RunError", "RunFailed", "State", "atomic_write", "recipe_of", "step_of"]
 
@@ -343,8 +343,8 @@ class Journal:
         for path in inside:
             sync(path)
         names = {path.relative_to(partial).as_posix(): path for path in inside if path.is_file()}
-        files = {name: fingerprint(path) for name, path in names.items()}
-        logged = {name: fingerprint(path) for name, path in rows.items()}
+        files = {name: _fingerprint(path) for name, path in names.items()}
+        logged = {name: _fingerprint(path) for name, path in rows.items()}
         facts = {"schema_version": 1, "step": step, "best": best, "files": files, "rows": logged}
         atomic_write(partial / "manifest.json", _json(facts))
 

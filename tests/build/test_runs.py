@@ -1,6 +1,7 @@
 """From a recipe to a run and back to its model: bad rows, samples, export."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,16 @@ def test_a_run_says_what_it_used(world: Path, tmp_path: Path):
     assert json.loads((folder / "environment.json").read_text())["packages"]["torch"]
     assert Journal.open(folder).recipe()["reference"]["kind"] == "cached"
     assert any("log-probs of 24 answers computed" in line for line in said)
+
+
+def test_data_check_needs_no_weights_and_finds_tokens_beyond_the_vocabulary(world: Path, tmp_path: Path):
+    recipe = tiny_recipe(world, tmp_path / "run")
+    shutil.copytree(recipe.model.path, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    fine, bad = Completion(text="red", token_ids=(5, 2)), Completion(text="red", token_ids=(5_000_000, 2))
+    write_groups(tmp_path / "kept.jsonl", [Group(prompt=tiny_prompt("x"), completions=(fine, bad))])
+    found = build.check_data(files=[tmp_path / "kept.jsonl"], model=str(tmp_path / "model"))
+    assert [row.field for row in found.bad_rows] == ["completions[1].text"]
+    assert found.bad_rows[0].problem.startswith("token_ids hold 5000000, and the model knows ")
 
 
 def test_data_check_lists_answers_with_a_token_that_is_no_text(world: Path, tmp_path: Path):

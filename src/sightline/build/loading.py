@@ -114,6 +114,7 @@ def make_inputs(
         turns=loaded.turns,
         store=ImageStore(root, max_pixels=max_pixels, max_bytes=max_bytes),
         limits=limits or PictureLimits(),
+        vocabulary=loaded.vocabulary,
     )
 
 

@@ -74,6 +74,8 @@ class Inputs:
     """Opens images."""
     limits: PictureLimits = field(default_factory=PictureLimits)
     """Bounds on pictures."""
+    vocabulary: int | None = None
+    """Tokens that the model knows; None where no stored tokens are read."""
     settings_hash: str = field(init=False)
     """Hash of everything that decides how a picture becomes pixels."""
     known: dict[str, "Known"] = field(default_factory=dict, init=False)
@@ -165,6 +167,9 @@ class Inputs:
             self._refuse_spelled(completion.text, where)
             return self.turns.tokens(completion.text)
         kept = completion.token_ids
+        if self.vocabulary is not None and max(kept, default=0) >= self.vocabulary:
+            problem = f"token_ids hold {max(kept)}, and the model knows {self.vocabulary:,} tokens"
+            raise RecordError(where, problem, "leave token_ids out, or use the model that gave the answer")
         cure = "take it out of the answer: it is no text"
         for token in (*kept[:-1], *(token for token in kept[-1:] if token in self.turns.media)):
             if token in self.turns.media:

@@ -62,6 +62,12 @@ class Loaded:
         """Tokens at which an answer ends; the first is the one that is learned."""
         return self.turns.ends
 
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the head has a row for."""
+        head: Any = self.family.head(self.model)
+        return int(head.weight.shape[0])
+
     def trained(self) -> dict[str, nn.Parameter]:
         """Trained parameters by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}

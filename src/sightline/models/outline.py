@@ -5,12 +5,13 @@ model (parts, trained parameters, adapters) can be asked before any weight is re
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
 from sightline.models.arithmetic import AUTO, DTYPES, dtype_of
 from sightline.models.families import family_of
@@ -79,6 +80,8 @@ def load_outline(
         model = AutoModelForImageTextToText.from_config(
             config, dtype=DTYPES[dtype_of(dtype)], attn_implementation="sdpa"
         )
+    with suppress(OSError):  # a checkpoint without one ends answers as its configuration says
+        model.generation_config = GenerationConfig.from_pretrained(path, revision=revision or "main")
     model.requires_grad_(False)
     model.eval()
     return Loaded(model=model, processor=processor, family=family, dtype=dtype_of(dtype))
