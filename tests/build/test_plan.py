@@ -1,6 +1,5 @@
 """What a run will need, reckoned without its weights: parts that add up, known sizes, and what was measured."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from sightline.build.estimates import Lengths, Machine, estimate
 from sightline.build.loading import load_for_training
 from sightline.build.plan import expected_memory, lengths_of, measured_rows, outline_of, time_text
 from sightline.build.runs import make_policy, read_data
-from sightline.config import make_recipe, to_dict
+from sightline.config import make_recipe
 from sightline.models.outline import sizes_of
 from tests.tiny import tiny_processor
 from tests.train.runs import tiny_recipe
@@ -180,14 +179,3 @@ def test_a_processor_is_measured_by_few_rows_of_a_large_model(seven_billion: Pat
     large = sizes_of(outline_of(big_recipe(seven_billion)))
     small = sizes_of(outline_of(tiny_recipe(world, tmp_path)))
     assert (measured_rows(large), measured_rows(small)) == (44, 2048)
-
-
-def test_rows_without_pairs_are_one_sentence(world: Path, tmp_path: Path):
-    rows = [json.loads(line) for line in (world / "train.jsonl").read_text().splitlines()]
-    for row in rows:
-        row["signals"] = []
-    (world / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    values = to_dict(tiny_recipe(world, tmp_path / "run", objective={"kind": "dpo"}))
-    values["data"]["files"] = [str(world / "bare.jsonl")]
-    with pytest.raises(ValueError, match=r"no row in .*bare\.jsonl that dpo can learn from; sightline data check"):
-        build.plan(make_recipe(values))

@@ -18,7 +18,6 @@ from sightline.build.loading import Row, inputs_of, settled, train_parts
 from sightline.build.rl import learns_from_rewards
 from sightline.build.rows import check_first_rows
 from sightline.config import Recipe
-from sightline.config.schema import Ranking
 from sightline.data.files import count_rows, read_groups
 from sightline.data.stream import Stream
 from sightline.models.arithmetic import AUTO, DTYPES
@@ -26,7 +25,6 @@ from sightline.models.load import Loaded
 from sightline.models.outline import Sizes, load_outline, sizes_of
 from sightline.progress import phase
 from sightline.records import RecordError
-from sightline.train.feeds import check_signals
 from sightline.world.weights import resolve
 
 SAMPLED_ROWS = 64
@@ -152,8 +150,7 @@ def lengths_of(
         )
     rows = list(_some_rows(recipe, outline))
     if not rows:
-        problem = f"no row in {', '.join(recipe.data.files)} that {recipe.objective.kind} can learn from"
-        raise ValueError(f"data.files: {problem}; sightline data check says what is there")
+        raise ValueError(f"data.files: no usable row in {', '.join(recipe.data.files)}; sightline data check says why")
     prompts = [inputs.prompt(group.prompt) for group, inputs in rows]
     image = [sum(part.num_tokens for part in prompt.images) for prompt in prompts]
     answers, spread = float(recipe.rollout.group_size), SPREAD_OF_SAMPLED
@@ -242,9 +239,6 @@ def _some_rows(recipe: Recipe, outline: Loaded) -> Iterator[Row]:
         rows = read_groups(file, on_bad="skip", on_skip=lambda bad: None)
         for _, group in itertools.islice(rows, -(-SAMPLED_ROWS // len(recipe.data.files))):
             try:
-                if not learns_from_rewards(recipe):
-                    rated = recipe.objective.attributes if isinstance(recipe.objective, Ranking) else ()
-                    check_signals(group, objective=recipe.objective.kind, attributes=rated)
                 inputs.prompt(group.prompt)
             except RecordError:
                 continue
