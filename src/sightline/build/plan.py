@@ -81,7 +81,8 @@ def plan(
     """What the recipe needs on `gpus` GPUs of a kind, or on this machine; lengths that are given are not measured."""
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-    check_first_rows(recipe)
+    if prompt_tokens is None or answer_tokens is None:  # with both given, the files need not be here
+        check_first_rows(recipe)
     recipe = settled(recipe) if gpus is None and gpu is None else on_gpus(recipe)
     with phase(f"reading the outline of {recipe.model.path}"):
         outline = outline_of(recipe)
