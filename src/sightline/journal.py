@@ -44,11 +44,14 @@ from sightline.run_files import (
     RunFailed,
     append,
     atomic_write,
+    best_of,
     check_row,
+    chosen,
     damage_of,
     drop_torn_line,
     expect_logged,
     line,
+    named,
     open_lock,
     read_json,
     read_rows,
@@ -60,7 +63,7 @@ from sightline.run_files import (
 )
 from sightline.run_files import fingerprint as _fingerprint
 
-__all__ = ["Follower", "Journal", "RunError", "RunFailed", "State", "atomic_write", "recipe_of", "step_of"]
+__all__ = ["Follower", "Journal", "RunError", "RunFailed", "State", "atomic_write", "named", "recipe_of", "step_of"]
 
 State = Literal["running", "interrupted", "failed", "done"]
 
@@ -75,11 +78,12 @@ _SIDES = ("above", "below", "above_first")
 class Journal:
     """One run folder: make it with `create`, find it again with `open`, leave it with `close` or `with`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, which: str | None = None) -> None:
         """The journal of a folder as it is; `create` and `open` check it first."""
         self.folder = folder
         self._checkpoints = folder / "checkpoints"
         self._lock: int | None = None
+        self.which = which
 
     def __enter__(self) -> "Journal":
         """The journal itself."""
@@ -114,11 +118,12 @@ class Journal:
     @staticmethod
     def open(folder: str | Path) -> "Journal":
         """The journal of a run that exists, to read or (from the first write on, under the lock) to go on."""
-        if recipe_of(folder) is None:
+        path, which = named(folder)
+        if recipe_of(path) is None:
             problem = "holds no run (no recipe.yaml)" if Path(folder).is_dir() else "does not exist"
             cure = "name the folder that `sightline train` printed, such as runs/dpo_world"
             raise RunError(f"{folder} {problem}; {cure}")
-        return Journal(Path(folder))
+        return Journal(path, which)
 
     def lock(self) -> None:
         """Keep other processes from writing here, and clear what a kill left half-written."""
@@ -242,6 +247,15 @@ class Journal:
         """Complete checkpoints, oldest first."""
         folders = [path for path in self._checkpoints.glob("step-*") if _CHECKPOINT.fullmatch(path.name)]
         return sorted((path for path in folders if (path / "manifest.json").is_file()), key=step_of)
+
+    def checkpoint(self) -> Path:
+        """The checkpoint that the run was opened at (`RUN@best`, `RUN@120`, `RUN@last`), else the last one."""
+        return chosen({step_of(path): path for path in self.checkpoints()}, self.folder, self.which)
+
+    def best(self) -> int | None:
+        """Step of the best checkpoint so far, as the last one names it."""
+        latest = self.latest()
+        return None if latest is None else best_of(latest)
 
     def latest(self) -> Path | None:
         """The last complete checkpoint."""

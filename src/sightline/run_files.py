@@ -30,6 +30,40 @@ class RunFailed(RunError):
     """A run that could not go on (a full disk, say), with what to do."""
 
 
+def named(target: str | Path) -> tuple[Path, str | None]:
+    """A folder and what is named in it: `runs/dpo@best` is the checkpoint `best` of the run `runs/dpo`."""
+    text = str(target)
+    folder, _, which = text.rpartition("@")
+    holds = lambda path: (Path(path) / "recipe.yaml").is_file()  # noqa: E731
+    return (Path(folder), which) if folder and not holds(text) and holds(folder) else (Path(text), None)
+
+
+def chosen(found: Mapping[int, Path], folder: Path, which: str | None) -> Path:
+    """Of a run's checkpoints by step the one that `which` names: "best", "last", a step; None: the last."""
+    if not found:
+        raise RunError(f"{folder} has no checkpoint yet; let it train until train.save_every steps are done")
+    last = found[max(found)]
+    if which is None or which == "last":
+        return last
+    best = best_of(last)
+    number = which.isascii() and which.isdigit() and len(which) < 19
+    step = best if which == "best" else int(which) if number else None
+    if step is not None and step in found:
+        return found[step]
+    problem = "is no checkpoint that is kept"
+    if which == "best" and best is None:
+        problem = "is not known: nothing was measured that would choose it (docs/metrics.md, validation)"
+    there = ", ".join(f"@{step}{' (best)' if step == best else ''}" for step in found)
+    raise RunError(f"{folder}@{which} {problem}; there are {there}, and @last")
+
+
+def best_of(checkpoint: Path) -> int | None:
+    """Step of the best checkpoint when this one was written, as its manifest says."""
+    best = read_json(checkpoint / "manifest.json").get("best")
+    step = best.get("step") if isinstance(best, dict) else None
+    return step if isinstance(step, int) else None
+
+
 def recipe_of(folder: str | Path) -> dict[str, Any] | None:
     """The resolved recipe of the run in this folder; None when there is no run."""
     path = Path(folder) / "recipe.yaml"

@@ -15,7 +15,7 @@ from sightline.build.labels import scored
 from sightline.config import ConfigError
 from sightline.config.mistakes import first_mistake
 from sightline.config.rl import RewardEntry
-from sightline.journal import recipe_of
+from sightline.journal import named, recipe_of
 from sightline.models.inputs import Inputs
 from sightline.models.load import Loaded
 from sightline.models.reading import reading_policy
@@ -52,7 +52,7 @@ class Rated:
 
 def scorer_of(text: str) -> RewardEntry:
     """A scorer from a run's folder, a reward's name, or a reward as JSON: `{"name": "clip", "options": {...}}`."""
-    if recipe_of(text) is not None:
+    if recipe_of(named(text)[0]) is not None:
         return RewardEntry(name="learned", options={"run": text})
     if Path(text).is_dir():
         raise ConfigError(f"--scorer: {text} holds no run; name a run folder of objective.kind ranking, or a reward")

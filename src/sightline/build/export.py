@@ -56,8 +56,7 @@ def export(
         raise ValueError(f"{run} is a model, not a run; name the folder that sightline train printed")
     _check_adapter_is_all(recipe, keep_adapter)
     journal = Journal.open(run)
-    checkpoint = journal.latest()
-    assert checkpoint is not None, "load_trained has read it"
+    checkpoint = journal.checkpoint()
     out.mkdir(parents=True, exist_ok=True)
     if keep_adapter:
         _name_base(loaded.adapter, recipe)

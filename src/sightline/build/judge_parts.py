@@ -19,7 +19,7 @@ from sightline.config.judge import (
     api_key,
 )
 from sightline.data.images import ImageStore
-from sightline.journal import recipe_of
+from sightline.journal import named, recipe_of
 from sightline.models.arithmetic import AUTO
 from sightline.models.chat import Chat, Chatted, chat
 from sightline.models.load import fingerprint, load_model
@@ -151,7 +151,7 @@ def cost(judge: EndpointJudge | ModelJudge, prompt_tokens: int, completion_token
 
 def _local(judge: ModelJudge, stop: Callable[[], bool]) -> Answerer:
     run = None
-    if recipe_of(judge.path) is None:
+    if recipe_of(named(judge.path)[0]) is None:
         with announced(f"loading {judge.path}"):
             loaded = load_model(resolve(judge.path), dtype=judge.dtype)
     else:

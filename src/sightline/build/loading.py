@@ -6,7 +6,7 @@ import torch
 
 from sightline.config import Recipe, check_trust, make_recipe
 from sightline.data.images import ImageStore
-from sightline.journal import Journal, RunError, recipe_of
+from sightline.journal import Journal, named, recipe_of
 from sightline.models.arithmetic import AUTO, arithmetic, one_thread_below
 from sightline.models.inputs import Inputs, PictureLimits
 from sightline.models.load import Loaded, choose_trained, load_model, use_checkpointing
@@ -76,25 +76,24 @@ class Trusted(str):
 
 
 def load_trained(target: str) -> tuple[Loaded, Recipe | None]:
-    """The model of a run at its last checkpoint, or any model by name, folder or hub id.
+    """The model of a run (at its last checkpoint, or as `RUN@best`, `RUN@120`), or any model by name, folder or hub id.
 
     Code that comes with a model runs where the target is Trusted; a run folder never says so by itself.
     """
     trust_remote_code = isinstance(target, Trusted)
-    values = recipe_of(target)
+    folder, _ = named(target)
+    values = recipe_of(folder)
     if values is None:
         path = resolve(target)
         with announced(f"loading {target}"):
             return load_model(path, trust_remote_code=trust_remote_code), None
-    recipe = make_recipe(values, source=f"{target}/recipe.yaml")
-    check_trust(recipe, trust_remote_code, source=f"{target}/recipe.yaml")
+    recipe = make_recipe(values, source=f"{folder}/recipe.yaml")
+    check_trust(recipe, trust_remote_code, source=f"{folder}/recipe.yaml")
     journal = Journal.open(target)
-    latest = journal.latest()
-    if latest is None:
-        raise RunError(f"{target} has no checkpoint yet; let it train until train.save_every steps are done")
-    journal.verify(latest)
+    checkpoint = journal.checkpoint()
+    journal.verify(checkpoint)
     loaded = load_for_training(recipe)
-    read_weights(latest, loaded.trained(), without=("critic.", "rating."))
+    read_weights(checkpoint, loaded.trained(), without=("critic.", "rating."))
     loaded.model.eval()
     return loaded, recipe
 

@@ -5,7 +5,6 @@ on held-out comparisons, by aspect and by which side is longer. Written by `rati
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +13,7 @@ from sightline.build.loading import load_trained
 from sightline.build.own_answers import own_answers_at_work
 from sightline.config import Recipe
 from sightline.config.schema import Ranking
+from sightline.journal import named
 from sightline.models.heads import RatingHead
 from sightline.models.load import Loaded
 from sightline.models.reading import reading_policy
@@ -41,8 +41,11 @@ class RewardModel:
 
 def load_reward_model(target: str) -> RewardModel:
     """The reward model of a finished run."""
+    run, which = named(target)
+    if which is not None:
+        raise ValueError(f"{target}: a reward model's heads are those of its last checkpoint; name {run}")
     loaded, recipe = load_trained(target)
-    folder = Path(target) / FOLDER
+    folder = run / FOLDER
     if recipe is None or not isinstance(recipe.objective, Ranking):
         kind = "a model" if recipe is None else f"a run of {recipe.objective.kind}"
         raise ValueError(

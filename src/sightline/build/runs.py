@@ -138,10 +138,19 @@ def _stopped(journal: Journal) -> str:
 
 
 def resume(folder: Path, *, trust_remote_code: bool = False, say: Say = say, show: Show = unseen) -> Path:
-    """Go on with a run from its last checkpoint; code that its recipe brings or names runs where it is trusted."""
-    source = str(folder / "recipe.yaml")
-    recipe = make_recipe(Journal.open(folder).recipe() | {"out": str(folder)}, source=source)
+    """Go on with a run from its last checkpoint, or from the one that is named (`RUN@120`).
+
+    Code that its recipe brings or names runs where it is trusted.
+    """
+    journal = Journal.open(folder)
+    source = str(journal.folder / "recipe.yaml")
+    recipe = make_recipe(journal.recipe() | {"out": str(journal.folder)}, source=source)
     check_trust(recipe, trust_remote_code, source=source, own_code=False)
+    if journal.which is not None:
+        step = step_of(journal.checkpoint())
+        say(f"going back to step {step}; what came after it is dropped")
+        with journal:
+            journal.rewind(step)
     return train(recipe, say=say, show=show)
 
 

@@ -38,7 +38,7 @@ from sightline.config import (
     to_dict,
 )
 from sightline.config.elsewhere import KEYS
-from sightline.journal import Journal, RunError, atomic_write, recipe_of
+from sightline.journal import Journal, RunError, atomic_write, recipe_of, step_of
 from sightline.registry import check_name, did_you_mean
 
 
@@ -86,12 +86,14 @@ def resume(run: Path, /, *, trust_remote_code: Annotated[bool, FLAG] = False) ->
     Example: `sightline resume runs/dpo_world`
 
     Args:
-        run: The run folder.
+        run: The run folder; RUN@120 goes back to the checkpoint of step 120 and drops what came after it.
         trust_remote_code: Run code that the folder's recipe brings or names: a model's own, rewards as module:function.
     """
-    recipe = make_recipe(Journal.open(run).recipe(), source=str(run / "recipe.yaml"))
-    check_trust(recipe, trust_remote_code, source=str(run / "recipe.yaml"), own_code=False)
-    check_present(recipe, source=str(run / "recipe.yaml"))
+    journal = Journal.open(run)
+    source = str(journal.folder / "recipe.yaml")
+    recipe = make_recipe(journal.recipe(), source=source)
+    check_trust(recipe, trust_remote_code, source=source, own_code=False)
+    check_present(recipe, source=source)
     from sightline import build
 
     _tell_run(build.resume(folder=run, trust_remote_code=trust_remote_code))
@@ -144,7 +146,7 @@ def sample(
     runs/reward_model_world`
 
     Args:
-        target: A run folder, an exported model, `world:base` or a hub id.
+        target: A run folder (RUN@best, RUN@120 name a checkpoint), an exported model, `world:base` or a hub id.
         image: Image files, in the order in which the model reads them, before the prompt.
         prompt: What to ask.
         draws: How answers are drawn.
@@ -197,7 +199,7 @@ def evaluate(
     Best of eight: `sightline evaluate world:base --tasks describe --best-of 8 --scorer runs/reward_model_world`
 
     Args:
-        target: A run folder, an exported model, `world:base` or `world:ceiling`.
+        target: A run folder (RUN@best, RUN@120 name a checkpoint), an exported model, `world:base` or `world:ceiling`.
         tasks: Names with commas between them: detect, refer, count, exist, describe, read, refuse.
         on: What is measured on.
         best_of: Sample this many answers at temperature 1 and measure the one that `scorer` rates highest; 1 measures
@@ -303,7 +305,9 @@ def report(run: Path, /) -> None:
     """
     from sightline.reports.run_report import write_run_report
 
-    Journal.open(run)
+    journal = Journal.open(run)
+    if journal.which is not None:
+        raise ConfigError(f"{run} names a checkpoint, and a report is of a whole run; name {journal.folder}")
     say(write_run_report(run))
 
 
@@ -387,4 +391,7 @@ def _tell_run(folder: Path) -> None:
     if values.get("objective", {}).get("kind") == "ranking":  # it rates answers and gives none
         say(f"next: sightline evaluate MODEL --best-of 8 --scorer {folder}; as a reward, see docs/reward_models.md")
     else:
+        best, last = Journal(folder).best(), Journal(folder).latest()
+        if best is not None and last is not None and step_of(last) != best:
+            say(f"best checkpoint: {folder}@best (step {best}); {folder} alone is the last one")
         say(f"next: sightline sample {folder} --image FILE --prompt TEXT, sightline export {folder} OUT")

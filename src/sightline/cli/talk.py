@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 from sightline.cli.parts import AT_LEAST_ONE, FLAG, NOT_NEGATIVE, SEVERAL, app, expect_file, printable, say
 from sightline.config import ConfigError
 from sightline.data.images import embedded
-from sightline.journal import Journal, recipe_of
+from sightline.journal import Journal, named, recipe_of
 from sightline.registry import did_you_mean
 from sightline.world.weights import resolve
 
@@ -141,12 +141,11 @@ def _lines() -> Iterator[str]:
 
 def _check_target(target: str) -> None:
     """Refuse what cannot answer before anything heavy is imported."""
-    values = recipe_of(target)
+    values = recipe_of(named(target)[0])
     if values is None:
         resolve(target)
         return
-    if Journal.open(target).latest() is None:
-        raise ConfigError(f"{target} has no checkpoint yet; let it train until train.save_every steps are done")
+    Journal.open(target).checkpoint()
     objective = values.get("objective")
     if isinstance(objective, dict) and objective.get("kind") == "ranking":
         problem = f"{printable(target)} is a reward model, which rates answers and gives none"
