@@ -301,7 +301,8 @@ def test_train_goes_on_with_the_same_run_and_refuses_another(build, capsys):
     calls: list[dict] = []
     build.resume = recording(calls, Path("runs/tiny"))
     main(["train", "tiny.yaml", "--dry-run"])
-    Journal.create("runs/tiny", yaml.safe_load(capsys.readouterr().out), {}).close()
+    with Journal.create("runs/tiny", yaml.safe_load(capsys.readouterr().out), {}) as journal:
+        journal.write_checkpoint(1, lambda folder: None)
     assert main(["train", "tiny.yaml"]) == 0
     assert calls == [{"folder": Path("runs/tiny"), "trust_remote_code": True}]
     assert capsys.readouterr().out.startswith("runs/tiny holds this run already: going on with it\n")

@@ -57,7 +57,31 @@ def test_a_new_run_has_recipe_environment_and_status(journal):
     assert Journal.open(journal.folder).recipe() == RECIPE
 
 
+def test_a_run_runs_while_its_lock_is_held_and_is_interrupted_afterwards(journal):
+    journal.write_checkpoint(7, lambda folder: None)
+    journal.status("running", step=9)
+    other = Journal.open(journal.folder)
+    assert other.read_status()["state"] == "running"
+    assert other.read_status()["state"] == "running", "looking must not let the lock go"
+    journal.close()
+    status = other.read_status()
+    assert (status["state"], status["step"]) == ("interrupted", 7)
+
+
+def test_a_start_without_a_checkpoint_is_none(journal):
+    journal.metrics(1, {"loss/dpo": 0.5})
+    journal.skipped([{"file": "a.jsonl"}])
+    (journal.folder / "notes.txt").write_text("mine")
+    journal.close()
+    again = Journal.create(journal.folder, RECIPE | {"seed": 5}, {})
+    assert again.recipe() == RECIPE | {"seed": 5}
+    assert again.read_metrics() == []
+    assert again.read_skipped() == []
+    assert (journal.folder / "notes.txt").read_text() == "mine"
+
+
 def test_a_folder_with_a_run_is_not_taken_for_another(journal):
+    journal.write_checkpoint(1, lambda folder: None)
     with pytest.raises(
         RunError, match=r"already holds a run; go on with `sightline resume .*`, or choose another --out"
     ):
@@ -360,7 +384,8 @@ def test_no_kill_leaves_a_folder_that_cannot_be_resumed(tmp_path):
         assert steps == list(range(len(steps)))
         if checkpoints:
             assert step_of(checkpoints[-1]) in (len(steps) - 1, len(steps) - 2)
-        assert journal.read_status()["state"] == "running"
+        status = journal.read_status()
+        assert (status["state"], status["step"]) == ("interrupted", step_of(checkpoints[-1]) if checkpoints else 0)
     assert checkpoints
 
 

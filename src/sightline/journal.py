@@ -22,7 +22,6 @@ Knows nothing of training, plots or torch: what goes into a checkpoint is writte
 How files are read and written, as untrusted input, is in run_files.py.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -50,15 +49,18 @@ from sightline.run_files import (
     damage_of,
     drop_torn_line,
     expect_logged,
+    give_lock,
+    is_held,
     line,
     named,
-    open_lock,
     read_json,
     read_rows,
     reason,
     recipe_of,
     refuse_links,
+    remove_left,
     sync,
+    take_lock,
     whole_lines,
 )
 from sightline.run_files import fingerprint as _fingerprint
@@ -69,6 +71,7 @@ State = Literal["running", "interrupted", "failed", "done"]
 
 _CHECKPOINT = re.compile(r"step-(\d{6,})")
 _ROWS = ("metrics.jsonl", "samples.jsonl", "rollouts.jsonl", "alarms.jsonl")
+_LEFT = ("watched.json", "skipped.jsonl", "own_answers.json", "start.json", "reward-failures", "bad-steps", "pictures")
 _STEP = {"step": int}
 _WATCHED = {"signal": str, "metric": str}
 _ALARM = {"step": int, "signal": str, "since": int, "sentence": str}
@@ -97,7 +100,7 @@ class Journal:
 
     @staticmethod
     def create(folder: str | Path, recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> "Journal":
-        """Make the folder of a new run; refused when a run is there already."""
+        """Make the folder of a new run; refused when a run is there already. A start without a checkpoint is none."""
         journal = Journal(Path(folder))
         try:
             journal.folder.mkdir(parents=True, exist_ok=True)
@@ -105,10 +108,12 @@ class Journal:
             problem = f"{folder} cannot be a run folder: {error.filename} is a file"
             raise RunError(f"{problem}; choose another --out") from error
         journal.lock()
-        if recipe_of(folder) is not None:
+        if (before := recipe_of(folder)) is not None and journal.latest() is not None:
             journal.close()
             cure = f"go on with `sightline resume {folder}`, or choose another --out"
             raise RunError(f"{folder} already holds a run; {cure}")
+        if before is not None and before != dict(recipe):
+            remove_left(journal.folder, (*_ROWS, *_LEFT))
         atomic_write(journal.folder / "environment.json", _json(environment))
         journal.status("running", step=0)
         text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)
@@ -129,18 +134,11 @@ class Journal:
         """Keep other processes from writing here, and clear what a kill left half-written."""
         if self._lock is not None:
             return
-        descriptor = open_lock(self.folder / ".lock")
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            owner = os.read(descriptor, 20).decode("ascii", "replace") or "unknown"
-            os.close(descriptor)
-            problem = f"{self.folder} is being written by another process (id {owner})"
-            raise RunError(f"{problem}; wait until it ends, or stop it first") from error
+        descriptor = take_lock(self.folder / ".lock")
         try:
             refuse_links(self.folder)
         except RunError:
-            os.close(descriptor)
+            give_lock(descriptor)
             raise
         os.truncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
@@ -155,7 +153,7 @@ class Journal:
     def close(self) -> None:
         """Let the lock go."""
         if self._lock is not None:
-            os.close(self._lock)
+            give_lock(self._lock)
             self._lock = None
 
     def recipe(self) -> dict[str, Any]:
@@ -171,10 +169,13 @@ class Journal:
         self._write_whole("status.json", _json(row))
 
     def read_status(self) -> dict[str, Any]:
-        """The last status; a run that was killed still says "running"."""
+        """How the run stands; one that was killed while it ran is interrupted, at its last checkpoint."""
         path = self.folder / "status.json"
         status = read_json(path)
         check_row(status, {"state": str}, str(path), path)
+        if status["state"] == "running" and not is_held(self.folder / ".lock"):
+            latest = self.latest()
+            status |= {"state": "interrupted", "step": 0 if latest is None else step_of(latest)}
         return status
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:

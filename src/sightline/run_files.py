@@ -7,9 +7,11 @@ Errors: RunError (a folder that is not what was asked for) > RunFailed (the run 
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -154,6 +156,51 @@ def open_lock(path: Path) -> int:
     return descriptor
 
 
+_held: set[tuple[int, int]] = set()
+"""Locks of this process, by device and inode: the system gives them up as soon as any descriptor of the file is closed
+here, so one that is held is never opened again to look at it."""
+
+
+def take_lock(path: Path) -> int:
+    """The descriptor of a lock that no other process holds; RunError names the one that does."""
+    descriptor = open_lock(path)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        owner = os.read(descriptor, 20).decode("ascii", "replace") or "unknown"
+        os.close(descriptor)
+        problem = f"{path.parent} is being written by another process (id {owner})"
+        raise RunError(f"{problem}; wait until it ends, or stop it first") from error
+    facts = os.fstat(descriptor)
+    _held.add((facts.st_dev, facts.st_ino))
+    return descriptor
+
+
+def give_lock(descriptor: int) -> None:
+    """Let it go."""
+    facts = os.fstat(descriptor)
+    _held.discard((facts.st_dev, facts.st_ino))
+    os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process that lives holds the lock, this one included."""
+    try:
+        facts = path.stat(follow_symlinks=False)
+        if (facts.st_dev, facts.st_ino) in _held:
+            return True
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def refuse_links(folder: Path) -> None:
     """RunError when a write into the folder could end outside it: a link or a device where a file should be."""
     waiting = [folder]
@@ -170,6 +217,13 @@ def refuse_links(folder: Path) -> None:
 def _not_ours(path: Path) -> RunError:
     kind = "a folder" if path.is_dir() and not path.is_symlink() else "a link or no ordinary file"
     return RunError(f"{path}: is {kind}, and a run writes into its own folder alone; remove it")
+
+
+def remove_left(folder: Path, names: Collection[str]) -> None:
+    """Remove what a start with another recipe left behind, by name: the folder may hold things of others."""
+    for name in names:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def append(path: Path, text: str) -> None:

@@ -181,3 +181,14 @@ def test_data_check_lists_answers_with_a_token_that_is_no_text(world: Path, tmp_
         ("completions[1].text", "spells '</s>', which ends an answer"),
         ("completions[1].text", "holds '</s>' inside, which ends an answer"),
     ]
+
+
+def test_a_start_that_failed_does_not_block_another_recipe(world: Path, tmp_path: Path):
+    file = tmp_path / "bad.jsonl"
+    write_groups(file, [*tiny_groups(2), next(iter(bad_groups().values()))])
+    with pytest.raises(RecordError):
+        trained(world, tmp_path / "run", data={"files": [str(file)]})
+    folder, _ = trained(world, tmp_path / "run", optim={"learning_rate": 0.01})
+    assert Journal.open(folder).read_status()["state"] == "done"
+    with pytest.raises(RunError, match=r"holds a run of another recipe \(optim.learning_rate is 0.02 and was 0.01\)"):
+        trained(world, tmp_path / "run", optim={"learning_rate": 0.02})

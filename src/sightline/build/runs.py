@@ -30,12 +30,13 @@ from sightline.build.run_judge import RunJudge, check_rewards, run_judge
 from sightline.build.shown import rollout_rows, sample_rows
 from sightline.build.watching import refuse_repeats, watch_run
 from sightline.config import Recipe, as_begun, check_trust, make_recipe, names_code, to_dict
+from sightline.config.same import goes_on
 from sightline.config.schema import Ranking
 from sightline.data.files import BadRow, bad_row, read_groups
 from sightline.data.repeats import NOTHING, Finder, Repeats
 from sightline.data.stream import Stream
 from sightline.environment import environment
-from sightline.journal import Follower, Journal, RunFailed, recipe_of, step_of
+from sightline.journal import Follower, Journal, RunFailed, step_of
 from sightline.models.arithmetic import AUTO
 from sightline.models.forward import Policy
 from sightline.models.inputs import Inputs
@@ -90,7 +91,7 @@ def train(recipe: Recipe, *, say: Say = say, show: Show = unseen, go_on: str | N
 
 def _journal_of(recipe: Recipe, folder: Path, say: Say) -> Journal:
     """The journal of a run that begins or goes on, under its lock; what is left to the machine is settled first."""
-    if recipe_of(folder) is None:
+    if not goes_on(recipe):
         journal = Journal.create(folder, to_dict(settled(recipe, say)), environment())
     else:
         journal = Journal.open(folder)

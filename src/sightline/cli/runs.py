@@ -27,18 +27,16 @@ from sightline.cli.parts import (
 from sightline.config import (
     ConfigError,
     Recipe,
-    as_begun,
     check_present,
     check_trust,
-    differences,
     load_recipe,
     make_recipe,
     recipe_keys,
     resolved_yaml,
-    to_dict,
 )
 from sightline.config.elsewhere import KEYS
-from sightline.journal import Journal, RunError, atomic_write, recipe_of, step_of
+from sightline.config.same import goes_on
+from sightline.journal import Journal, atomic_write, recipe_of, step_of
 from sightline.registry import check_name, did_you_mean
 
 
@@ -68,11 +66,11 @@ def train(
         return
     from_runs = [path for path in paths if Path(path).with_name("status.json").exists()]
     check_trust(recipe, trust_remote_code, source=(from_runs or paths)[-1], own_code=not from_runs)
-    goes_on = _goes_on(recipe)
+    is_there = goes_on(recipe)
     check_present(recipe, source=paths[-1])
     from sightline import build
 
-    if goes_on:
+    if is_there:
         say(f"{recipe.out} holds this run already: going on with it")
         _tell_run(build.resume(folder=Path(str(recipe.out)), trust_remote_code=True))
     else:
@@ -369,20 +367,6 @@ def option_meant(key: str, flags: Sequence[str]) -> str:
         keys = [whole for whole, _ in recipe_keys() if whole.rpartition(".")[2] == name]
         known = keys[0] if keys else None
     return did_you_mean(f"--{key}", flags) if known is None else f"; did you mean --{known}?"
-
-
-def _goes_on(recipe: Recipe) -> bool:
-    """Whether the run folder holds this very run; refused when it holds another."""
-    before = recipe_of(str(recipe.out))
-    if before is None:
-        return False
-    then = make_recipe(before, source=f"{recipe.out}/recipe.yaml")  # with the defaults of keys that came since
-    changes = differences(to_dict(as_begun(recipe, then)), to_dict(then))
-    if changes:
-        more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
-        problem = f"{recipe.out} holds a run of another recipe ({changes[0]}{more})"
-        raise RunError(f"{problem}; choose another folder with --out, or remove this one")
-    return True
 
 
 def _tell_run(folder: Path) -> None:
