@@ -39,6 +39,24 @@ def test_a_study_leaves_files_runs_answers_and_a_report(done: Path):
     assert "Which is better?" in (done / "report.html").read_text()
 
 
+def test_what_is_left_to_the_machine_is_settled_once_for_all_runs(done: Path):
+    kept = json.loads((done / "machine.json").read_text())
+    for name in ("dpo-0", "sft-0"):
+        recipe = Journal.open(done / "runs" / name).recipe()
+        assert recipe["model"]["dtype"] == kept["dtype"]
+        assert recipe["train"]["one_thread_below"] == kept["one_thread_below"]
+
+
+def test_a_study_goes_on_in_the_arithmetic_it_began_with(tmp_path: Path):
+    other = {"dtype": "float32", "one_thread_below": 0.0}
+    for number, dtype in enumerate(("float32", "bfloat16")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "machine.json").write_text(json.dumps(other | {"dtype": dtype}))
+        run_study(small_study(arms={"one": {}}), out=folder, say=lambda line: None)
+        assert Journal.open(folder / "runs" / "one-0").recipe()["model"]["dtype"] == dtype
+
+
 def test_what_is_finished_is_not_made_again(done: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*given: object, **named: object) -> None:
         raise AssertionError("nothing is left to do")

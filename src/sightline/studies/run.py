@@ -18,6 +18,7 @@ import torch
 
 from sightline import build
 from sightline.build.compute import passes_of_equal_compute, tokens_of
+from sightline.build.loading import settled
 from sightline.config import ConfigError, Recipe, make_recipe, to_dict
 from sightline.config.load import as_begun, differences
 from sightline.journal import Journal, atomic_write, recipe_of
@@ -49,7 +50,8 @@ def _run_study(study: Study, *, out: Path, say: Say, jobs: int) -> Path:
     planned = planned_runs(study, out)
     for name, target in each(study.rows.items(), "measuring rows", len(study.rows)):
         answers_of(target, study.measure, study.primary, _answers_path(out, name))
-    work = partial(_train_and_measure, study, out, say, len(planned))
+    begun = _on_this_machine(planned_recipe(study, planned[0], out), out, say)
+    work = partial(_train_and_measure, study, out, begun, say, len(planned))
     numbered = list(enumerate(planned, start=1))
     for scaled in (False, True):  # others are scaled to the first
         _each(work, [one for one in numbered if (study.arms[one[1].arm].equal_compute is not None) == scaled], jobs)
@@ -58,6 +60,20 @@ def _run_study(study: Study, *, out: Path, say: Say, jobs: int) -> Path:
     answers = {name: json.loads(_answers_path(out, name).read_text(encoding="utf-8")) for name in names}
     with phase("comparing arms"):
         return write_results(study, analyse(study, planned, answers, facts), out)
+
+
+def _on_this_machine(recipe: Recipe, out: Path, say: Say) -> Recipe:
+    """The recipe with what is left to the machine settled once for all runs, and kept: arms differ in nothing else."""
+    path = out / "machine.json"
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        model = recipe.model.model_copy(update={"dtype": kept["dtype"]})
+        train = recipe.train.model_copy(update={"one_thread_below": kept["one_thread_below"]})
+        return recipe.model_copy(update={"model": model, "train": train})
+    made = settled(recipe, say)
+    kept = {"dtype": made.model.dtype, "one_thread_below": made.train.one_thread_below}
+    atomic_write(path, json.dumps(kept, indent=1) + "\n")
+    return made
 
 
 def _each(work: Callable[[tuple[int, Planned]], None], runs: Sequence[tuple[int, Planned]], jobs: int) -> None:
@@ -79,7 +95,9 @@ def _each(work: Callable[[tuple[int, Planned]], None], runs: Sequence[tuple[int,
             raise
 
 
-def _train_and_measure(study: Study, out: Path, say: Say, total: int, numbered: tuple[int, Planned]) -> None:
+def _train_and_measure(
+    study: Study, out: Path, begun: Recipe, say: Say, total: int, numbered: tuple[int, Planned]
+) -> None:
     """Train one run and ask its model, unless both are done."""
     number, run = numbered
 
@@ -88,15 +106,14 @@ def _train_and_measure(study: Study, out: Path, say: Say, total: int, numbered: 
 
     alone = multiprocessing.parent_process() is None  # of several processes none draws a bar
     with shown(bar=alone), phase(f"[{number}/{total}] {run.name}"):
-        _train(study, run, out, tell)
+        _train(as_begun(_scaled(study, run, out), begun), run, tell)
         began = time.monotonic()
         answers_of(str(run.folder), study.measure, study.primary, _answers_path(out, run.name))
     if time.monotonic() - began > 1:
         tell("measured")
 
 
-def _train(study: Study, run: Planned, out: Path, tell: Say) -> None:
-    recipe = _scaled(study, run, out)
+def _train(recipe: Recipe, run: Planned, tell: Say) -> None:
     known = recipe_of(run.folder)
     if known is not None:
         then = make_recipe(known)
