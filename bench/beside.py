@@ -65,7 +65,7 @@ def _step(folder: Path, pairs: Path, name: str, place: str, *, spin: bool) -> fl
         for process in busy:
             process.kill()
             process.wait()
-    rows = Journal.open(run).read_metrics()
+    rows = Journal.open(run).read_updates()
     return statistics.median(row["time/model_seconds"] for row in rows[WARM:])
 
 

@@ -87,14 +87,14 @@ def trained(arm: str, seed: int, out: Path) -> tuple[str, float]:
     if recipe_of(folder) is None or Journal.open(folder).read_status()["state"] != "done":
         values = recipe_values(arm, seed, out, folder)
         build.train(make_recipe(values), say=lambda line: print(f"{folder.name}: {line}"), show=shown(folder.name))
-    return str(folder), sum(row["time/step_seconds"] for row in Journal.open(folder).read_metrics())
+    return str(folder), sum(row["time/step_seconds"] for row in Journal.open(folder).read_updates())
 
 
 def along(run: Path, metric: str, every: int = 10) -> list[float]:
     """Means of a metric over stretches of updates; empty for what was not trained or did not log it."""
     if recipe_of(run) is None:
         return []
-    values = [row[metric] for row in Journal.open(run).read_metrics() if metric in row]
+    values = [row[metric] for row in Journal.open(run).read_updates() if metric in row]
     return [round(float(np.mean(values[i : i + every])), 3) for i in range(0, len(values), every)]
 
 

@@ -411,3 +411,11 @@ def test_atomic_write_takes_bytes_and_replaces(tmp_path):
     for content in (b"\x89PNG", b"other"):
         atomic_write(path, content)
     assert path.read_bytes() == b"other"
+
+
+def test_what_was_measured_before_the_first_update_is_no_update(tmp_path: Path):
+    with Journal.create(tmp_path / "run", {"name": "r"}, {}) as journal:
+        journal.metrics(0, {"validation/loss/total": 0.7})
+        journal.metrics(1, {"batch/tokens": 40.0})
+    assert [row["step"] for row in journal.read_metrics()] == [0, 1]
+    assert [row["step"] for row in journal.read_updates()] == [1]

@@ -191,6 +191,10 @@ class Journal:
             check_row(row, dict.fromkeys(row, (int, float, type(None))), f"{path}:{number}", path)
         return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
+    def read_updates(self) -> list[dict[str, float]]:
+        """The lines of updates; that of step 0, which holds what was measured before the first one, is left out."""
+        return [row for row in self.read_metrics() if row["step"] > 0]
+
     def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append sampled answers, one line each."""
         self._append("samples.jsonl", [{"step": step, **row} for row in rows])

@@ -74,7 +74,7 @@ def _table(played: Played, seed: int) -> tuple[MetricRow, ...]:
 
 
 def _curves(played: Played) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    rows = Journal.open(played.runs["grpo"]).read_metrics()
+    rows = Journal.open(played.runs["grpo"]).read_updates()
     reward = "reward/{}".format
     wanted = (
         ("Vision-R1's rule on sampled boxes", reward("vision_r1")),

@@ -132,7 +132,7 @@ def equal_steps(run: Path, *, prompts: int, answers: int) -> int:
     The run reads its packed tokens four times (sampling, forward, backward); SFT, with one exact answer to a prompt of
     the same length, three times.
     """
-    rows = Journal.open(run).read_metrics()
+    rows = Journal.open(run).read_updates()
     packed = sum(row["batch/tokens"] for row in rows)
     answered = sum(row["rollout/length"] * prompts * answers for row in rows)
     per_step = 3 * (packed - answered + answered / answers) / len(rows)

@@ -100,7 +100,7 @@ def _table(
 
 
 def _curves(runs: Mapping[str, Path]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    metrics = {row: Journal.open(folder).read_metrics() for row, folder in runs.items()}
+    metrics = {row: Journal.open(folder).read_updates() for row, folder in runs.items()}
     wanted = (
         ("Loss", "loss/total", ("sft", "dpo")),
         ("Pairs that the policy ranks as the person did", "reward/accuracy", ("dpo",)),

@@ -89,7 +89,10 @@ def seeds_of(study: Study, arm: Arm) -> Sequence[int]:
 def recipe_of(study: Study, planned: Planned, out: Path) -> Recipe:
     """The recipe of a run."""
     arm = study.arms[planned.arm]
-    blocks = filled(merge_blocks(study.base, arm.recipe), out=out, seed=planned.seed)
+    base = dict(study.base)
+    if not (arm.recipe.get("rewards") or base.get("rewards")):
+        base.pop("rollout", None)  # how answers are sampled is said once for all arms that sample
+    blocks = filled(merge_blocks(base, arm.recipe), out=out, seed=planned.seed)
     return make_recipe(
         {"name": f"{study.name}-{planned.name}", "out": str(planned.folder), "seed": planned.seed, **blocks},
         source=f"study {study.name}, arm {planned.arm}",

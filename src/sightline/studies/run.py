@@ -138,7 +138,7 @@ def write_results(study: Study, results: Results, out: Path) -> Path:
 def _facts(study: Study, run: Planned, judged: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """What a finished run cost, and what it saw of itself."""
     journal = Journal.open(run.folder)
-    rows = journal.read_metrics()
+    rows = journal.read_updates()
     recipe = make_recipe(journal.recipe() | {"out": str(run.folder)})
     labels = study.arms[run.arm].labels
     if labels is None:
@@ -174,7 +174,7 @@ def _scaled(study: Study, run: Planned, out: Path) -> Recipe:
     if rival is None:
         return recipe
     other = Journal.open(out / "runs" / f"{rival}-{run.seed}")
-    spent = tokens_of(make_recipe(other.recipe() | {"out": str(other.folder)}), other.read_metrics())
+    spent = tokens_of(make_recipe(other.recipe() | {"out": str(other.folder)}), other.read_updates())
     epochs = passes_of_equal_compute(recipe, spent)
     values = to_dict(recipe)
     values["train"] |= {"epochs": epochs, "steps": None}
