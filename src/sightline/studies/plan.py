@@ -12,6 +12,7 @@ from sightline.config import Recipe, make_recipe
 from sightline.config.load import merge_blocks, override_tree, read_yaml
 from sightline.config.mistakes import ConfigError, first_mistake
 from sightline.registry import did_you_mean
+from sightline.studies.checks import first_problem
 from sightline.studies.schema import Arm, Study
 
 LIBRARY = Path(__file__).parent / "library"
@@ -64,10 +65,14 @@ def load_study(name: str, overrides: Iterable[str] = (), *, quick: bool = False)
     if isinstance(arms, dict):
         values["arms"] = {arm: block for arm, block in arms.items() if block is not None}
     try:
-        return Study.model_validate(values)
+        study = Study.model_validate(values)
     except ValidationError as error:
         where, sentence = first_mistake(error, Study)
         raise ConfigError(f"{name}: {'.'.join(where)}: {sentence}") from error
+    problem = first_problem(study)
+    if problem is not None:
+        raise ConfigError(f"{name}: {problem}")
+    return study
 
 
 def planned_runs(study: Study, out: Path) -> list[Planned]:

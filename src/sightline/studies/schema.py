@@ -171,7 +171,7 @@ class Arm(BaseModel):
     """Arms of one family are one line in charts."""
     x: float | None = None
     """Its place on that line (the strength of a KL, say)."""
-    seeds: tuple[Whole, ...] | None = None
+    seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] | None = None
     """Seeds, where they are not the study's."""
     equal_compute: str | None = None
     """An arm whose tokens this one may spend too: its passes are scaled to that, seed by seed."""
@@ -186,7 +186,7 @@ class Measured(BaseModel):
 
     model_config = STRICT
 
-    scenes: dict[str, Count]
+    scenes: dict[str, Count] = Field(min_length=1)
     """Scenes by task, or by task@split."""
     diversity: dict[str, Count] = {}
     """task: prompts of this task whose answers are sampled; answers: how many each."""
@@ -245,7 +245,7 @@ class Study(BaseModel):
     """The figure that decides, fixed beforehand."""
     against: str = "base"
     """The row that others are compared with."""
-    seeds: tuple[Whole, ...] = (0, 1, 2)
+    seeds: tuple[Whole, ...] = Field(default=(0, 1, 2), min_length=1)
     """Seeds of every arm."""
     rows: dict[str, str] = {"base": "world:base", "ceiling": "world:ceiling"}
     """Models that are measured beside: what is started from, and what could be reached."""
