@@ -94,10 +94,10 @@ def seeds_of(study: Study, arm: Arm) -> Sequence[int]:
 def recipe_of(study: Study, planned: Planned, out: Path) -> Recipe:
     """The recipe of a run."""
     arm = study.arms[planned.arm]
-    base = dict(study.base)
-    if not (arm.recipe.get("rewards") or base.get("rewards")):
-        base.pop("rollout", None)  # how answers are sampled is said once for all arms that sample
-    blocks = filled(merge_blocks(base, arm.recipe), out=out, seed=planned.seed)
+    merged = merge_blocks(study.base, arm.recipe)
+    if not merged.get("rewards") and "rollout" not in arm.recipe:
+        merged.pop("rollout", None)  # how answers are sampled is said once for all arms that sample
+    blocks = filled(merged, out=out, seed=planned.seed)
     return make_recipe(
         {"name": f"{study.name}-{planned.name}", "out": str(planned.folder), "seed": planned.seed, **blocks},
         source=f"study {study.name}, arm {planned.arm}",
