@@ -77,7 +77,7 @@ def test_a_run_that_was_cut_off_keeps_the_same_rollouts_and_samples(world: Path,
 
         with pytest.raises(Killed):
             build.train(rewarded(world, tmp_path / "cut"), say=lambda line: None, show=show)
-    cut = Journal.open(build.resume(tmp_path / "cut", say=lambda line: None, show=quietly))
+    cut = Journal.open(build.resume(tmp_path / "cut", trust_remote_code=True, say=lambda line: None, show=quietly))
     assert cut.read_rollouts() == whole.read_rollouts()
     assert cut.read_samples() == whole.read_samples()
 
@@ -123,9 +123,13 @@ def test_advantages_of_tokens_are_averaged_over_the_tokens_that_count():
 def test_a_large_picture_is_kept_small_and_a_large_truth_is_left_out(world: Path, tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 256, (900, 700, 3), dtype=np.uint8)
     Pillow.fromarray(noise).save(tmp_path / "noise.png")
-    content = (Image(path="noise.png"), "What is here?")
+    picture = Image(path="noise.png")
     prompts = [
-        Prompt(id=str(i), messages=(Message(role="user", content=content),), truth={"long": "x" * (TRUTH_LENGTH * i)})
+        Prompt(
+            id=str(i),
+            messages=(Message(role="user", content=(picture, f"What is here, {i}?")),),
+            truth={"long": "x" * (TRUTH_LENGTH * i)},
+        )
         for i in range(4)
     ]
     write_groups(tmp_path / "prompts.jsonl", [Group(prompt=prompt) for prompt in prompts])
