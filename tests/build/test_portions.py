@@ -55,7 +55,7 @@ def run(world: Path, out: Path, **blocks: Any) -> Path:
 @pytest.mark.parametrize("kind", DPO)
 def test_no_reference_scores_more_than_the_budget_at_once(kind: str, scored: list[int], world: Path, tmp_path: Path):
     folder = run(world, tmp_path / "run", **DPO[kind])
-    rows = Journal.open(folder).read_metrics()
+    rows = Journal.open(folder).read_updates()
     assert rows[0]["loss/dpo"] == pytest.approx(0.693147, abs=1e-5)
     assert rows[0]["batch/tokens"] > BUDGET
     assert max(scored) <= BUDGET

@@ -44,7 +44,7 @@ def test_a_run_ends_with_a_calibrated_ensemble(reward_model: Path):
     assert facts["temperature"] > 0
     assert 0 <= facts["lapse"] < 0.5
     assert set(facts["by_aspect"]) == {"overall"}
-    rows = Journal.open(reward_model).read_metrics()
+    rows = Journal.open(reward_model).read_updates()
     assert {"loss/ranking", "loss/centring", "rating/accuracy", "rating/margin"} <= set(rows[0])
     assert "validation/rating/accuracy" in rows[-1]
     assert "Reward model" in (reward_model / "report.html").read_text()
@@ -83,7 +83,7 @@ def test_a_policy_learns_from_it_and_its_parts_are_logged(reward_model: Path, wo
         reference={"kind": "copy"},
         train=SHORT,
     )
-    rows = Journal.open(build.train(recipe, say=lambda line: None)).read_metrics()
+    rows = Journal.open(build.train(recipe, say=lambda line: None)).read_updates()
     assert {"reward/learned", "reward/learned/mean", "reward/learned/spread", "kl/reference"} <= set(rows[0])
     assert rows[0]["rollout/problems"] == 0
 
@@ -136,7 +136,7 @@ def test_attributes_margins_and_ties_are_learned(world: Path, tmp_path: Path):
     facts = json.loads((run / "scorer" / "scorer.json").read_text())
     assert set(facts["by_aspect"]) == {"overall", "faithfulness"}  # ties are not ranked right or wrong
     assert load_reward_model(str(run)).attributes == ("faithfulness", "coverage")
-    assert "loss/length" in Journal.open(run).read_metrics()[0]
+    assert "loss/length" in Journal.open(run).read_updates()[0]
     with pytest.raises(RecordError, match="compare 'coverage', and the reward model rates overall, faithfulness"):
         rated(world, tmp_path / "less", data={"root": str(world), **files}, objective={"attributes": ["faithfulness"]})
 

@@ -135,7 +135,10 @@ def test_a_large_picture_is_kept_small_and_a_large_truth_is_left_out(world: Path
     write_groups(tmp_path / "prompts.jsonl", [Group(prompt=prompt) for prompt in prompts])
     recipe = rewarded(world, tmp_path / "run")
     recipe = recipe.model_copy(
-        update={"data": recipe.data.model_copy(update={"files": (str(tmp_path / "prompts.jsonl"),)})}
+        update={
+            "data": recipe.data.model_copy(update={"files": (str(tmp_path / "prompts.jsonl"),)}),
+            "monitors": recipe.monitors.model_copy(update={"duplicates": None}),
+        }
     )
     journal = run(recipe)
     rows = journal.read_rollouts()
