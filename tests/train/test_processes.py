@@ -105,7 +105,7 @@ def test_a_run_goes_on_with_another_number_of_processes(name: str, world: Path, 
         shutil.copytree(world / before / name, tmp_path / way)
         with Journal.open(tmp_path / way) as journal:
             journal.rewind(3)
-    resume(folder=tmp_path / "fewer", say=lambda line: None)
+    resume(folder=tmp_path / "fewer", trust_remote_code=True, say=lambda line: None)
     key = name.replace("_", " ")
     more = recipe_of_run(world, key, "two").model_copy(update={"out": str(tmp_path / "more")})
     assert run_in_two(tmp_path / "meeting", [more]) == [0, 0]
