@@ -24,7 +24,7 @@ def _work(rank: int, meeting: Path, recipes: Sequence[Recipe]) -> None:
         known = recipe_of(str(recipe.out)) is not None
         dist.barrier()
         if known:
-            resume(folder=Path(str(recipe.out)), say=lambda line: None)
+            resume(folder=Path(str(recipe.out)), trust_remote_code=True, say=lambda line: None)
         else:
             train(recipe=recipe, say=lambda line: None)
     leave()
