@@ -89,7 +89,7 @@ def launch(folder: Path, url: str, name: str) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, err
-    return out
+    return out + err  # what it does along the way is told beside the table
 
 
 def kept(folder: Path, name: str) -> list[dict[str, Any]]:
